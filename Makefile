@@ -1,0 +1,75 @@
+# Two commands matter: `make book` and `make test`. Both set up everything they need by themselves.
+
+# The Python (3.11 or newer) that makes the virtual environment.
+PYTHON ?= python3
+# Another index for the torch wheel, for example the CPU-only one that PyTorch's installation page
+# names: make book TORCH_INDEX=...  (on Linux the plain index gives a CUDA build of several GB).
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUILT := _build/html/.built
+SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions -type f \
+	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint serve lab requirements clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make .venv and install what book and test need (they call it)
+
+$(INSTALLED): requirements.txt pyproject.toml package-lock.json
+	@test -d $(VENV) || $(PYTHON) -c 'import sys; \
+	    sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --editable .
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
+	@touch $@
+
+book: $(BUILT) ## build the book; warnings and failing cells are errors
+	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+# Parsed pages are thrown away first: a page that Sphinx does not parse again cannot warn again.
+# Executed cells stay cached until their text, the package or the pins change (fresh_outputs.py).
+$(BUILT): $(INSTALLED) $(SOURCES)
+	rm -rf _build/.doctrees _build/html
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@touch $@
+
+test: $(BUILT) lint ## build the book, lint, check types, run every test
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## style, types and workflows
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github/workflows
+
+serve: $(BUILT) ## serve the built book on localhost:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=book
+
+# What only the CUDA build of torch asks for, and pins by itself: naming it here would install it
+# beside a CPU build too.
+CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit lazy-importer nvidia-cublas \
+	nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
+	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
+	nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+
+requirements: ## resolve requirements.in into requirements.txt again
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
+	    --custom-compile-command "make requirements" \
+	    $(foreach p,$(CUDA),--no-emit-package $(p)) requirements.in -o requirements.txt
+
+clean: ## remove what builds and tests made; keep .venv
+	rm -rf _build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -not -path './node_modules/*' \
+	    -prune -exec rm -rf {} +

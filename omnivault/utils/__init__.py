@@ -1,0 +1,1 @@
+"""Small helpers that notebooks import by their full path."""
