@@ -59,7 +59,7 @@ lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
 
 # What only the CUDA build of torch asks for, and pins by itself: naming it here would install it
 # beside a CPU build too.
-CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit lazy-importer nvidia-cublas \
+CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas \
 	nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
 	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
 	nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx

@@ -57,4 +57,5 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
             f"{row[:6].tolist()}{' ...' if len(row) > 6 else ''} with sum {row.sum().item():.6g}; "
             "turn logits into probabilities with softmax(z) first"
         )
-    return torch.special.entr(p32).sum(dim).to(p.dtype)
+    terms: Tensor = torch.special.entr(p32)
+    return terms.sum(dim).to(p.dtype)

