@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := _build/html/.built
+LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
 SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions -type f \
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*')
 
@@ -55,7 +56,11 @@ serve: $(BUILT) ## serve the built book on localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=book
+	@mkdir -p $(LAB_SETTINGS)
+	@echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers":' \
+	    '{"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \
+	    > $(LAB_SETTINGS)/overrides.json
+	$(BIN)/jupyter-lab --notebook-dir=book
 
 # What only the CUDA build of torch asks for, and pins by itself: naming it here would install it
 # beside a CPU build too.

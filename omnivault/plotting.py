@@ -41,12 +41,12 @@ __all__ = [
 WIDTH = 5.2
 """Inches. The widest figure that a 390-pixel screen still shows at reading size."""
 
-COLORS = ("#1f4e8c", "#c4502e", "#2a9d8f", "#d99a1c", "#6b6b6b", "#8a4f9e")
-"""Blue, vermilion, teal, amber, grey, purple: neighbours differ in lightness, so a print without
-colour and a reader who does not see hue can still tell them apart."""
+COLORS = ("#1f4e8c", "#c4502e", "#1f8a7d", "#b9800f", "#6b6b6b", "#8a4f9e")
+"""Blue, vermilion, teal, amber, gray, purple, each at least 3:1 against white. Lines also differ
+in their dashes and points in their shape, so nothing depends on seeing hue."""
 
 INK = "#222222"
-HEAT = LinearSegmentedColormap.from_list("heat", ["#1f3b73", "#2a7f9e", "#c9a227", "#c4502e"])
+HEAT = LinearSegmentedColormap.from_list("heat", ["#1f3b73", "#1f7fa0", "#b9800f", "#c4502e"])
 """Cold to hot: the scale of temperatures."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -165,7 +165,7 @@ def share_under_shift(
 
 
 def paths(ax: Axes, x: Tensor, p: Tensor, labels: Sequence[str], *, xlabel: str) -> Axes:
-    """Draw each class's probability along a logarithmic parameter, named at its last point.
+    """Draw each class's probability along a logarithmic parameter, the largest class first.
 
     Parameters
     ----------
@@ -180,9 +180,8 @@ def paths(ax: Axes, x: Tensor, p: Tensor, labels: Sequence[str], *, xlabel: str)
     xlabel
         Name of the parameter.
     """
-    for k, label in enumerate(labels):
-        line, color = LINES[k % len(LINES)], COLORS[k % len(COLORS)]
-        ax.plot(x, p[:, k], color=color, linestyle=line, label=label)
+    for rank, k in enumerate(p.sum(0).argsort(descending=True).tolist()):
+        ax.plot(x, p[:, k], linestyle=LINES[rank % len(LINES)], label=labels[k])
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel(xlabel)
