@@ -1,0 +1,164 @@
+"""The figures: every function returns its axes, and what it draws are the numbers it was given."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from omnivault import plotting
+from omnivault.softmax import logsumexp, softmax
+
+LOGITS = torch.tensor([2.0, 1.0, 3.0])
+
+
+@pytest.fixture(autouse=True)
+def _book_style() -> Iterator[None]:
+    with mpl.rc_context():
+        mpl.use("agg")
+        plotting.use_book_style()
+        yield
+        plt.close("all")
+
+
+DRAWINGS: dict[str, Callable[[Axes], Axes]] = {
+    "bars": lambda ax: plotting.bars(ax, softmax(LOGITS), ["a", "b", "c"]),
+    "share_under_shift": lambda ax: plotting.share_under_shift(
+        ax, LOGITS, {"exp": torch.exp}, torch.linspace(-5, 5, 11)
+    ),
+    "paths": lambda ax: plotting.paths(
+        ax, torch.tensor([1.0, 2.0]), softmax(LOGITS.expand(2, 3)), ["a", "b", "c"], xlabel="T"
+    ),
+    "level_sets": plotting.level_sets,
+    "smooth_maximum": lambda ax: plotting.smooth_maximum(ax, (0.5, 2.0)),
+    "entropy_objective": lambda ax: plotting.entropy_objective(ax, LOGITS[:2], (0.5, 2.0)),
+    "lipschitz_ratios": lambda ax: plotting.lipschitz_ratios(
+        ax, {"K = 2": torch.tensor([0.1, 1.0])}, {"K = 2": torch.tensor([0.9, 0.5])}
+    ),
+    "reliability": lambda ax: plotting.reliability(
+        ax, {"model": torch.linspace(0, 1, 400)}, torch.arange(400) % 2 == 0
+    ),
+    "simplex": plotting.simplex,
+    "simplex_grid": lambda ax: plotting.simplex_grid(ax, torch.tensor([-1.0, 1.0])),
+}
+
+
+def points(line: Line2D) -> Tensor:
+    """What a line was drawn through, shape (N, 2)."""
+    return torch.as_tensor(np.asarray(line.get_xydata()))
+
+
+def svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_each_figure_returns_its_axes_and_is_the_same_on_every_run(name: str) -> None:
+    digests = set()
+    for _ in range(2):
+        figure, ax = plt.subplots()
+        assert DRAWINGS[name](ax) is ax
+        digests.add(hashlib.sha256(svg(figure)).hexdigest())
+    assert len(digests) == 1
+
+
+def test_every_drawing_function_is_tried_above() -> None:
+    helpers = {"COLORS", "HEAT", "WIDTH", "simplex_points", "temperature_color", "use_book_style"}
+    assert set(plotting.__all__) - helpers == set(DRAWINGS)
+
+
+def test_a_figure_of_default_size_fits_a_phone_without_shrinking_its_text_below_nine_pixels() -> (
+    None
+):
+    width, _ = mpl.rcParams["figure.figsize"]
+    smallest = min(mpl.rcParams["xtick.labelsize"], mpl.rcParams["ytick.labelsize"])
+    phone = 390 - 2 * 16  # the page's margins
+    assert width <= plotting.WIDTH
+    assert smallest / 72 * 96 * phone / (width * 96) >= 9
+
+
+@pytest.mark.parametrize("color", plotting.COLORS)
+def test_every_color_has_contrast_of_three_to_one_on_white(color: str) -> None:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2.2, 1.4.11
+
+
+def test_figures_have_no_ground_of_their_own() -> None:
+    figure, ax = plt.subplots()
+    for part in (figure, ax):
+        *_, opacity = part.get_facecolor()
+        assert opacity == 0
+
+
+def test_bars_show_the_values_from_top_to_bottom() -> None:
+    _, ax = plt.subplots()
+    plotting.bars(ax, torch.tensor([0.25, -0.5]), ["first", "second"])
+    lengths = [bar.get_width() for bar in ax.patches if isinstance(bar, Rectangle)]
+    assert lengths == [0.25, -0.5]
+    assert [text.get_text() for text in ax.texts] == ["0.25", "-0.5"]
+    assert ax.yaxis_inverted()
+
+
+def test_paths_name_the_largest_class_first() -> None:
+    _, ax = plt.subplots()
+    p = torch.tensor([[0.1, 0.9], [0.4, 0.6]])
+    plotting.paths(ax, torch.tensor([1.0, 2.0]), p, ["small", "large"], xlabel="T")
+    assert [line.get_label() for line in ax.lines] == ["large", "small"]
+    torch.testing.assert_close(points(ax.lines[0])[:, 1], p[:, 1].double())
+
+
+def test_share_under_shift_is_flat_for_the_exponential_alone() -> None:
+    _, ax = plt.subplots()
+    shifts = torch.linspace(-5, 5, 11)
+    plotting.share_under_shift(ax, LOGITS, {"exp": torch.exp, "sigmoid": torch.sigmoid}, shifts)
+    exponential, sigmoid = (points(line)[:, 1] for line in ax.lines)
+    torch.testing.assert_close(exponential, softmax(LOGITS.double()).max().expand(11))
+    assert sigmoid.max() - sigmoid.min() > 0.1
+
+
+def test_entropy_objective_marks_the_highest_point_of_each_curve() -> None:
+    _, ax = plt.subplots()
+    z = torch.tensor([1.0, 0.0])
+    plotting.entropy_objective(ax, z, (0.5,))
+    curve, marker = ax.lines
+    best, height = points(marker)[0].tolist()
+    assert best == pytest.approx(softmax(z, temperature=0.5)[0].item())
+    assert height == pytest.approx(logsumexp(z, temperature=0.5).item())
+    assert points(curve)[:, 1].max() <= height + 1e-6
+
+
+def test_reliability_of_a_calibrated_claim_lies_on_the_diagonal() -> None:
+    _, ax = plt.subplots()
+    claims = torch.full((1000,), 0.75)
+    plotting.reliability(ax, {"calibrated": claims}, torch.arange(1000) % 4 != 0)
+    assert points(ax.lines[1]).tolist() == [[0.75, 0.75]]
+
+
+def test_simplex_corners_are_one_apart_and_the_center_is_in_the_middle() -> None:
+    corners = plotting.simplex_points(torch.eye(3, dtype=torch.float64))
+    expected = torch.ones(3, 3, dtype=torch.float64) - torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(torch.cdist(corners, corners), expected)
+    center = plotting.simplex_points(torch.full((3,), 1 / 3, dtype=torch.float64))
+    torch.testing.assert_close(center, corners.mean(0))
+
+
+def test_temperature_color_goes_from_cold_to_hot_and_stops_at_the_ends() -> None:
+    assert plotting.temperature_color(0.001) == plotting.temperature_color(0.1)
+    assert plotting.temperature_color(1e6) == plotting.temperature_color(10.0)
+    reds = [to_rgb(plotting.temperature_color(t))[0] for t in (0.1, 1.0, 10.0)]
+    assert reds == sorted(reds)
