@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -101,8 +101,7 @@ def test_every_color_has_contrast_of_three_to_one_on_white(color: str) -> None:
 def test_figures_have_no_ground_of_their_own() -> None:
     figure, ax = plt.subplots()
     for part in (figure, ax):
-        *_, opacity = part.get_facecolor()
-        assert opacity == 0
+        assert to_rgba(part.get_facecolor())[3] == 0
 
 
 def test_bars_show_the_values_from_top_to_bottom() -> None:
