@@ -205,9 +205,11 @@ def level_sets(ax: Axes, temperature: float = 1.0, reach: float = 4.0) -> Axes:
     z = torch.linspace(-reach, reach, 101)
     first, second = torch.meshgrid(z, z, indexing="xy")
     p = softmax(torch.stack([first, second], dim=-1), temperature=temperature)[..., 0]
-    levels = [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95]
+    levels = torch.tensor([0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95])
     drawn = ax.contour(first, second, p, levels=levels, cmap=HEAT)
-    ax.clabel(drawn, fmt="%.2f", fontsize=9)
+    half_gap = temperature * levels.logit() / 2
+    where = torch.stack([half_gap, -half_gap], dim=-1).tolist()  # a row across the lines
+    ax.clabel(drawn, fmt="%.2f", fontsize=9, manual=where)
     ax.set_aspect("equal")
     ax.set_xlabel("$z_1$")
     ax.set_ylabel("$z_2$")

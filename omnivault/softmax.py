@@ -1,4 +1,4 @@
-r"""Softmax with temperature, its logarithm, its normaliser and its Jacobian.
+r"""Softmax with temperature, its logarithm, its normalizer and its Jacobian.
 
 For logits :math:`z \in \mathbb{R}^K` and a temperature :math:`T > 0`
 
@@ -9,7 +9,7 @@ For logits :math:`z \in \mathbb{R}^K` and a temperature :math:`T > 0`
 
 Every function here subtracts the largest logit first. By the translation property this changes
 nothing in exact arithmetic, and in floating point it keeps every exponent at or below zero, so
-nothing overflows. Half-precision logits (float16, bfloat16) are computed in float32 and rounded
+no exponential overflows. Half-precision logits (float16, bfloat16) are computed in float32 and rounded
 once at the end, as PyTorch does.
 
 What is not a finite logit is treated as PyTorch treats it:
@@ -64,7 +64,7 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     Notes
     -----
     The name and the use as an output layer are from Bridle (1990); the temperature is that of
-    Hinton, Vinyals and Dean (2015).
+    Boltzmann's distribution, brought to neural networks by Hinton, Vinyals and Dean (2015).
 
     Examples
     --------
