@@ -9,8 +9,8 @@ For logits :math:`z \in \mathbb{R}^K` and a temperature :math:`T > 0`
 
 Every function here subtracts the largest logit first. By the translation property this changes
 nothing in exact arithmetic, and in floating point it keeps every exponent at or below zero, so
-no exponential overflows. Half-precision logits (float16, bfloat16) are computed in float32 and rounded
-once at the end, as PyTorch does.
+no exponential overflows. Half-precision logits (float16, bfloat16) are computed in float32 and
+rounded once at the end, as PyTorch does.
 
 What is not a finite logit is treated as PyTorch treats it:
 
