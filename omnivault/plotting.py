@@ -80,7 +80,6 @@ def use_book_style() -> None:
             "legend.frameon": False,
             "lines.linewidth": 1.8,
             "savefig.facecolor": "none",
-            "svg.hashsalt": "omnivault",  # the same element names, so the same bytes, on every run
             "text.color": INK,
             "xtick.color": INK,
             "ytick.color": INK,

@@ -123,7 +123,7 @@ def logsumexp(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     largest = z32.detach().amax(dim, keepdim=True)
     # An infinite maximum (all -inf, or some +inf) cannot be subtracted: inf - inf is nan.
     largest = torch.where(largest.isinf(), 0.0, largest)
-    total = ((z32 - largest) / temperature).exp().sum(dim)
+    total = ((z32 / 2 - largest / 2) / (temperature / 2)).exp().sum(dim)
     return (largest.squeeze(dim) + temperature * total.log()).to(z.dtype)
 
 
@@ -154,6 +154,7 @@ def softmax_jacobian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
     tensor([[ 0.2500, -0.2500],
             [-0.2500,  0.2500]])
     """
+    temperature = _check(z, -1, temperature)
     p = softmax(_at_least_float32(z), temperature=temperature)
     products = p.unsqueeze(-1) * p.unsqueeze(-2)
     off_diagonal = products - torch.diag_embed(products.diagonal(dim1=-2, dim2=-1))
@@ -203,7 +204,8 @@ def _shifted(z: Tensor, dim: int, temperature: float) -> Tensor:
     z = _at_least_float32(z)
     # Detached: the result does not depend on the shift, so neither does the gradient. Dividing
     # last: z / T may overflow for a small T, (z - max z) / T only goes to -inf, where exp is 0.
-    return (z - z.detach().amax(dim, keepdim=True)) / temperature
+    # Halves: the difference of two finite numbers may overflow, that of their halves cannot.
+    return (z / 2 - z.detach().amax(dim, keepdim=True) / 2) / (temperature / 2)
 
 
 def _at_least_float32(z: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from IPython.core.getipython import get_ipython
+from matplotlib import rcParams
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 __all__ = ["use_svg_display"]
@@ -18,5 +19,7 @@ def use_svg_display() -> None:
     >>> use_svg_display()
     """
     if get_ipython() is not None:
+        # Clip paths are named by a hash, and by default the salt is drawn anew in every process.
+        rcParams["svg.hashsalt"] = "omnivault"
         options = {"metadata": {"Date": None}, "bbox_inches": None}
         set_matplotlib_formats("svg", **options)  # type: ignore[no-untyped-call]
