@@ -1,0 +1,204 @@
+"""What the tests share: inputs to draw, exact answers, and how far rounding may move from them.
+
+The error bounds count rounding errors. With u = eps / 2 of the arithmetic (float32 for half
+precision) and gap_i = (max z - z_i) / T:
+
+- the exponent -gap_i is rounded three times (the shift, the division, T itself to the dtype), and
+  exp turns that absolute error 3 u gap_i into a relative one;
+- the same errors reach every p through the sum, weighted by p: 3 u <p, gap>;
+- torch adds K terms in cascade: 4 u log2(K + 1) covers it;
+- exp, log, the quotient and the last rounding are a few u each: 8 u together;
+- half precision rounds once more, by its own u.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+from mpmath import mp
+from torch import Tensor
+
+mp.dps = 50
+
+HALF = (torch.float16, torch.bfloat16)
+SINGLE_DOUBLE = (torch.float32, torch.float64)
+DTYPES = (*HALF, *SINGLE_DOUBLE)
+
+
+def arithmetic(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which logits of ``dtype`` are computed."""
+    return torch.float32 if dtype in HALF else dtype
+
+
+def unit(dtype: torch.dtype) -> float:
+    """The largest relative error of one rounding to ``dtype``."""
+    return torch.finfo(dtype).eps / 2
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """The smallest positive number of ``dtype``, a subnormal."""
+    return torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+
+
+# Inputs -------------------------------------------------------------------------------------------
+
+
+def rows(
+    min_size: int = 1, max_size: int = 8, bound: float = 30.0, dtype: torch.dtype = torch.float64
+) -> SearchStrategy[Tensor]:
+    """One-dimensional logits in ``[-bound, bound]``."""
+    return st.lists(
+        st.floats(-bound, bound, width=64 if dtype is torch.float64 else 32),
+        min_size=min_size,
+        max_size=max_size,
+    ).map(lambda values: torch.tensor(values, dtype=dtype))
+
+
+def finite_rows(dtype: torch.dtype, min_size: int = 1, max_size: int = 8) -> SearchStrategy[Tensor]:
+    """Any finite logits at all."""
+    if dtype is torch.float16:
+        numbers = st.floats(allow_nan=False, allow_infinity=False, width=16)
+    elif dtype is torch.float64:
+        numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
+    else:
+        # The largest bfloat16 is a little below the largest float32.
+        largest = torch.finfo(dtype).max
+        numbers = st.floats(-largest, largest, width=32)
+    return st.lists(numbers, min_size=min_size, max_size=max_size).map(
+        lambda values: torch.tensor(values, dtype=dtype)
+    )
+
+
+def whole_rows(min_size: int = 1, max_size: int = 8, bound: int = 10) -> SearchStrategy[Tensor]:
+    """Integer-valued float64 logits: ties are common, and what differs differs by one or more."""
+    return st.lists(st.integers(-bound, bound), min_size=min_size, max_size=max_size).map(
+        lambda values: torch.tensor(values, dtype=torch.float64)
+    )
+
+
+@st.composite
+def row_pairs(
+    draw: DrawFn, min_size: int = 2, max_size: int = 8, bound: float = 30.0
+) -> tuple[Tensor, Tensor]:
+    """Two rows of float64 logits of one length."""
+    size = draw(st.integers(min_size, max_size))
+    u, v = (draw(rows(size, size, bound)) for _ in range(2))
+    return u, v
+
+
+@st.composite
+def whole_row_pairs(
+    draw: DrawFn, min_size: int = 2, max_size: int = 6, bound: int = 5
+) -> tuple[Tensor, Tensor]:
+    """Two rows of integer-valued logits of one length."""
+    size = draw(st.integers(min_size, max_size))
+    u, v = (draw(whole_rows(size, size, bound)) for _ in range(2))
+    return u, v
+
+
+def temperatures(low: float = 0.1, high: float = 100.0) -> SearchStrategy[float]:
+    return st.floats(low, high)
+
+
+# Exact answers ------------------------------------------------------------------------------------
+
+
+def exact_softmax(z: Tensor, temperature: float = 1.0) -> list[Any]:
+    """Softmax of the very numbers in ``z``, to 50 digits."""
+    largest = mp.mpf(z.max().item())
+    weights = [mp.exp((mp.mpf(x) - largest) / temperature) for x in z.tolist()]
+    return [w / mp.fsum(weights) for w in weights]
+
+
+def exact_logsumexp(z: Tensor, temperature: float = 1.0) -> Any:
+    largest = mp.mpf(z.max().item())
+    total = mp.fsum(mp.exp((mp.mpf(x) - largest) / temperature) for x in z.tolist())
+    return largest + temperature * mp.log(total)
+
+
+def exact_log_softmax(z: Tensor, temperature: float = 1.0) -> list[Any]:
+    normalizer = exact_logsumexp(z, temperature)
+    return [(mp.mpf(x) - normalizer) / temperature for x in z.tolist()]
+
+
+def as_double(values: Sequence[Any]) -> Tensor:
+    """Round exact numbers to float64."""
+    return torch.tensor([float(value) for value in values], dtype=torch.float64)
+
+
+# How far rounding may move ------------------------------------------------------------------------
+
+
+def _gap(z: Tensor, dim: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    gap = (z.double().amax(dim, keepdim=True) - z.double()) / temperature
+    p = torch.softmax(-gap, dim)
+    # 0 * inf: a logit that is infinitely far away moves nothing.
+    return gap, p, (p * gap).nan_to_num(0.0).sum(dim, keepdim=True)
+
+
+def _cascade(z: Tensor, dim: int) -> float:
+    return 4 * math.log2(z.shape[dim] + 1) + 8
+
+
+def softmax_bound(z: Tensor, temperature: float = 1.0, dim: int = -1) -> Tensor:
+    """Largest error of ``softmax(z)`` in the dtype of ``z``; float64 numbers, shape of ``z``."""
+    gap, p, mean_gap = _gap(z, dim, temperature)
+    u = unit(arithmetic(z.dtype))
+    relative = u * (3 * gap + 3 * mean_gap + _cascade(z, dim))
+    bound = (p * relative).nan_to_num(0.0) + 2 * smallest(arithmetic(z.dtype))
+    return bound + (unit(z.dtype) * p + smallest(z.dtype) if z.dtype in HALF else 0.0)
+
+
+def log_softmax_bound(z: Tensor, temperature: float = 1.0, dim: int = -1) -> Tensor:
+    """Largest error of ``log_softmax(z)``, as :func:`softmax_bound`."""
+    gap, _, mean_gap = _gap(z, dim, temperature)
+    size = torch.log_softmax(-gap, dim).abs()
+    u = unit(arithmetic(z.dtype))
+    bound = u * (3 * gap + 3 * mean_gap + _cascade(z, dim) + size)
+    return bound + (unit(z.dtype) * size if z.dtype in HALF else 0.0)
+
+
+def logsumexp_bound(z: Tensor, temperature: float = 1.0, dim: int = -1) -> Tensor:
+    """Largest error of ``logsumexp(z)``, shape of ``z`` without ``dim``."""
+    _, _, mean_gap = _gap(z, dim, temperature)
+    size = temperature * torch.logsumexp(z.double() / temperature, dim).abs()
+    u = unit(arithmetic(z.dtype))
+    log_k = math.log(z.shape[dim])
+    bound = u * (temperature * (3 * mean_gap.squeeze(dim) + _cascade(z, dim) + 3 * log_k) + size)
+    return bound + (unit(z.dtype) * size if z.dtype in HALF else 0.0)
+
+
+def assert_within(actual: Tensor, expected: Tensor, bound: Tensor | float) -> None:
+    """Assert that no element is further from the float64 ``expected`` than ``bound``."""
+    assert actual.shape == expected.shape
+    error = (actual.double() - expected).abs()
+    # Equal infinities have no distance.
+    error = torch.where(actual.double() == expected, 0.0, error)
+    excess = error - bound
+    assert not error.isnan().any(), f"{actual} is not {expected}"
+    assert bool((excess <= 0).all()), (
+        f"off by {error.max().item():.3g}, up to {excess.max().item():.3g} more than allowed: "
+        f"{actual} is not {expected}"
+    )
+
+
+# Finite probability -------------------------------------------------------------------------------
+
+Event = frozenset[int]
+
+
+def events(k: int) -> list[Event]:
+    """All 2^k events of the outcomes 0 to k - 1."""
+    return [frozenset(a) for size in range(k + 1) for a in combinations(range(k), size)]
+
+
+def exactly(p: Tensor) -> list[Fraction]:
+    """The very numbers in ``p``, as fractions."""
+    return [Fraction(x) for x in p.tolist()]
