@@ -40,8 +40,9 @@ book: $(BUILT) ## build the book; warnings and failing cells are errors
 # Executed cells stay cached until their text, the package or the pins change (fresh_outputs.py).
 $(BUILT): $(INSTALLED) $(SOURCES)
 	rm -rf _build/.doctrees _build/html
+	@mkdir -p _build && touch _build/.started
 	$(BIN)/jupyter-book build . -W -n --keep-going
-	@touch $@
+	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
 test: $(BUILT) lint ## build the book, lint, check types, run every test
 	$(BIN)/python -m pytest
