@@ -81,11 +81,18 @@ some_temperatures = pytest.mark.parametrize("temperature", [1.0, 0.3, 2.5, 40.0]
 
 
 def in_dtype(z: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round to ``dtype`` and keep the strides, which Tensor.to would not do for expanded ones."""
-    if z.numel() == 0 or 0 not in z.stride():
-        return z.to(dtype)
-    index = tuple(slice(0, 1) if s == 0 else slice(None) for s in z.stride())
-    return z[index].to(dtype).expand(z.shape)
+    """Round to ``dtype`` and keep the strides, which Tensor.to does not where there are gaps."""
+    once = z[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in z.stride())]
+    rounded = torch.empty_strided(once.shape, once.stride(), dtype=dtype).copy_(once)
+    return rounded.expand(z.shape)
+
+
+def test_the_table_of_inputs_has_strides_of_every_kind() -> None:
+    made = {name: in_dtype(make(), torch.float16) for name, make, _ in INPUTS}
+    assert made["transposed"].stride() == (1, 4)
+    assert made["every other column"].stride() == (10, 2)
+    assert made["expanded"].stride() == (0, 1)
+    assert made["expanded over the classes"].stride() == (1, 0)
 
 
 def slack(dtype: torch.dtype) -> int:
