@@ -35,7 +35,8 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     Notes
     -----
     Shannon (1948). The terms are :func:`torch.special.entr`, whose gradient at 0 is the one-sided
-    derivative, +inf.
+    derivative, +inf. The gradient of ``entropy(softmax(z))`` is therefore nan once a probability
+    has underflowed to 0; ``-(softmax(z) * log_softmax(z)).sum(-1)`` is safe there.
 
     Examples
     --------
@@ -43,9 +44,15 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     tensor(0.6931)
     """
     if not isinstance(p, Tensor) or not p.is_floating_point():
-        raise TypeError(f"probabilities must be a tensor of a floating dtype, got {p!r}")
+        raise TypeError(
+            f"probabilities must be a tensor of a floating dtype, got {p!r}; "
+            "torch.tensor(...) or p.float() makes one"
+        )
     if not -p.ndim <= dim < p.ndim:
-        raise ValueError(f"dim {dim} does not exist in probabilities of shape {tuple(p.shape)}")
+        raise ValueError(
+            f"dim {dim} does not exist in probabilities of shape {tuple(p.shape)}; "
+            "the last dimension is -1, a scalar has none"
+        )
     half = p.dtype.itemsize < 4
     p32 = p.float() if half else p
     total = p32.sum(dim)

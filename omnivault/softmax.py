@@ -228,7 +228,7 @@ def _check(z: Tensor, dim: int, temperature: float) -> float:
             "z.reshape(1) makes it one logit"
         )
     if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"dim must be an int, got {dim!r}")
+        raise TypeError(f"dim must be an int such as -1, got {dim!r}")
     if not -z.ndim <= dim < z.ndim:
         raise ValueError(
             f"dim must lie in [{-z.ndim}, {z.ndim - 1}] for logits of shape {shape}, got {dim}"
@@ -244,7 +244,7 @@ def _check(z: Tensor, dim: int, temperature: float) -> float:
 def _check_temperature(temperature: float, dtype: torch.dtype) -> float:
     """Return T as a float that is positive, finite and representable in ``dtype``."""
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
-        raise TypeError(f"temperature must be a number, got {temperature!r}")
+        raise TypeError(f"temperature must be a real number such as 0.7, got {temperature!r}")
     if not temperature > 0:
         raise ValueError(
             f"temperature must be > 0, got {temperature}; "

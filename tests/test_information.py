@@ -203,8 +203,14 @@ NOT_A_ROW = (
     "probabilities must be >= 0 and sum to 1, got a row {} with sum {}; "
     "turn logits into probabilities with softmax(z) first"
 )
-NOT_FLOATING = "probabilities must be a tensor of a floating dtype, got {}"
-NO_DIM = "dim {} does not exist in probabilities of shape {}"
+NOT_FLOATING = (
+    "probabilities must be a tensor of a floating dtype, got {}; "
+    "torch.tensor(...) or p.float() makes one"
+)
+NO_DIM = (
+    "dim {} does not exist in probabilities of shape {}; "
+    "the last dimension is -1, a scalar has none"
+)
 
 # Each row: rejected p and dim, the whole message, accepted p and dim.
 BAD: dict[str, tuple[Any, int, type[Exception], str, Tensor, int]] = {
