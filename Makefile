@@ -70,7 +70,7 @@ CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas \
 	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
 	nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-requirements: ## resolve requirements.in into requirements.txt again
+requirements: $(INSTALLED) ## resolve requirements.in into requirements.txt again
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
 	    --custom-compile-command "make requirements" \
 	    $(foreach p,$(CUDA),--no-emit-package $(p)) requirements.in -o requirements.txt

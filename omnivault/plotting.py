@@ -7,6 +7,7 @@ on a phone, and on a transparent ground, so that it sits on a light and on a dar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import torch
@@ -154,7 +155,7 @@ def share_under_shift(
         The constants c, shape ``(N,)``.
     """
     shifted = scores.double() + shifts.double().unsqueeze(-1)
-    for (name, weight), line in zip(weights.items(), LINES, strict=False):
+    for (name, weight), line in zip(weights.items(), cycle(LINES)):
         w = weight(shifted)
         ax.plot(shifts, w[:, scores.argmax()] / w.sum(-1), linestyle=line, label=name)
     ax.set_xlabel("constant added to every score")
@@ -229,7 +230,7 @@ def smooth_maximum(ax: Axes, temperatures: Sequence[float], reach: float = 4.0) 
     """
     x = torch.linspace(-reach, reach, 201)
     z = torch.stack([x, torch.zeros_like(x)], dim=-1)
-    for temperature, line in zip(temperatures, LINES, strict=False):
+    for temperature, line in zip(temperatures, cycle(LINES)):
         smooth = logsumexp(z, temperature=temperature)
         color = temperature_color(temperature)
         ax.plot(
@@ -256,7 +257,7 @@ def entropy_objective(ax: Axes, logits: Tensor, temperatures: Sequence[float]) -
     """
     first = torch.linspace(0, 1, 401)
     p = torch.stack([first, 1 - first], dim=-1)
-    for temperature, line, marker in zip(temperatures, LINES, MARKERS, strict=False):
+    for temperature, line, marker in zip(temperatures, cycle(LINES), cycle(MARKERS)):
         color = temperature_color(temperature)
         ax.plot(
             first,
@@ -287,7 +288,7 @@ def lipschitz_ratios(
     ratios
         For each name, 2T times the stretch of softmax_T between u and v, at most 1.
     """
-    for name, marker in zip(distances, MARKERS, strict=False):
+    for name, marker in zip(distances, cycle(MARKERS)):
         ax.plot(distances[name], ratios[name], marker, markersize=3, alpha=0.7, label=name)
     ax.axhline(1, color=INK, linewidth=1.2)
     ax.set_xscale("log")
@@ -312,7 +313,7 @@ def reliability(ax: Axes, claimed: Mapping[str, Tensor], came_true: Tensor, bins
         Number of equal bins of the claims.
     """
     ax.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
-    for (name, claims), marker in zip(claimed.items(), MARKERS, strict=False):
+    for (name, claims), marker in zip(claimed.items(), cycle(MARKERS)):
         which = (claims * bins).long().clamp(max=bins - 1)
         count = torch.bincount(which, minlength=bins)
         seen = count >= 30

@@ -131,6 +131,32 @@ def test_share_under_shift_is_flat_for_the_exponential_alone() -> None:
     assert sigmoid.max() - sigmoid.min() > 0.1
 
 
+def test_more_series_than_styles_are_all_drawn() -> None:
+    many = [0.1 * k for k in range(1, 10)]
+    assert len(many) > max(len(plotting.LINES), len(plotting.MARKERS))
+    _, ax = plt.subplots()
+    plotting.smooth_maximum(ax, many)
+    assert len(ax.lines) == len(many) + 1  # and the maximum
+    _, ax = plt.subplots()
+    plotting.entropy_objective(ax, LOGITS[:2], many)
+    assert len(ax.lines) == 2 * len(many)
+    legends: list[Callable[[Axes], Axes]] = [
+        lambda ax: plotting.share_under_shift(
+            ax, LOGITS, {str(k): torch.exp for k in many}, torch.linspace(-1, 1, 3)
+        ),
+        lambda ax: plotting.lipschitz_ratios(
+            ax, *({str(k): torch.ones(1) for k in many} for _ in range(2))
+        ),
+        lambda ax: plotting.reliability(
+            ax, {str(k): torch.full((40,), k) for k in many}, torch.ones(40, dtype=torch.bool)
+        ),
+    ]
+    for drawing in legends:
+        _, ax = plt.subplots()
+        drawing(ax)
+        assert len(ax.get_legend_handles_labels()[1]) == len(many)
+
+
 def test_entropy_objective_marks_the_highest_point_of_each_curve() -> None:
     _, ax = plt.subplots()
     z = torch.tensor([1.0, 0.0])
