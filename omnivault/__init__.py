@@ -2,8 +2,10 @@
 
 One idea a module; import from the module that holds it:
 
-- ``omnivault.softmax``: softmax, log-softmax and log-sum-exp with temperature, and the Jacobian
-- ``omnivault.information``: entropy
+- ``omnivault.softmax``: softmax, log-softmax and log-sum-exp with temperature; derivatives
+- ``omnivault.online_softmax``: softmax block by block
+- ``omnivault.information``: entropy, cross-entropy, divergence, perplexity
+- ``omnivault.calibration``: reliability, calibration error, a temperature fitted to data
 - ``omnivault.plotting``: the figures of the book
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["entropy"]
+__all__ = ["cross_entropy", "entropy", "kl_divergence", "perplexity"]
 
 
 def entropy(p: Tensor, dim: int = -1) -> Tensor:
@@ -43,16 +43,157 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     >>> entropy(torch.tensor([0.5, 0.5, 0.0]))  # log 2: the impossible outcome adds nothing
     tensor(0.6931)
     """
-    if not isinstance(p, Tensor) or not p.is_floating_point():
-        raise TypeError(
-            f"probabilities must be a tensor of a floating dtype, got {p!r}; "
-            "torch.tensor(...) or p.float() makes one"
-        )
-    if not -p.ndim <= dim < p.ndim:
+    p32 = _check_distribution(p, dim)
+    terms: Tensor = torch.special.entr(p32)
+    return terms.sum(dim).to(p.dtype)
+
+
+def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
+    r"""Cross-entropy :math:`H(p, q) = -\sum_i p_i \log q_i` of two distributions.
+
+    The mean cost, in nats, of outcomes drawn from ``p`` under the code that is best for ``q``.
+    :func:`torch.nn.functional.cross_entropy` is something else: it takes logits and a label, and
+    is :func:`cross_entropy` of the one-hot distribution and their softmax.
+
+    Parameters
+    ----------
+    p, q
+        Probabilities of shapes that broadcast and any floating dtype, summing to one along
+        ``dim``.
+    dim
+        The dimension that holds the K outcomes.
+
+    Returns
+    -------
+    Tensor
+        In nats, at least the entropy of ``p``; ``inf`` where some :math:`q_i = 0 < p_i`. A term
+        with :math:`p_i = 0` is 0. Shape of the broadcast ``p`` and ``q`` without ``dim``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`entropy`, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Where ``q`` comes from logits, ``-(p * log_softmax(z)).sum(-1)`` is more accurate: a ``q``
+    that has underflowed to 0 has an infinite cost. The identity H(p, q) = H(p) + KL(p || q) is
+    that of Cover and Thomas (2006), chapter 5.
+
+    Examples
+    --------
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.75, 0.25])
+    >>> cross_entropy(p, q), entropy(p) + kl_divergence(p, q)
+    (tensor(0.8370), tensor(0.8370))
+    """
+    p32, q32 = _check_pair(p, q, dim)
+    return -torch.xlogy(p32, q32).sum(dim).to(torch.result_type(p, q))
+
+
+def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
+    r"""Kullback-Leibler divergence :math:`\mathrm{KL}(p \,\|\, q) = \sum_i p_i \log (p_i / q_i)`.
+
+    What coding for ``q`` costs more than coding for ``p`` when the outcomes come from ``p``. It
+    is zero only if the two are equal, and it is not symmetric. Parameters, errors and shapes are
+    those of :func:`cross_entropy`.
+
+    Returns
+    -------
+    Tensor
+        In nats; ``inf`` where some :math:`q_i = 0 < p_i`. It is at least 0 up to rounding: of two
+        nearly equal distributions it may come out as a tiny negative number.
+
+    Notes
+    -----
+    Kullback and Leibler (1951). The first argument is the one the mean is taken under;
+    :func:`torch.nn.functional.kl_div` has its arguments the other way around, and the first of
+    them as a logarithm.
+
+    Examples
+    --------
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.75, 0.25])
+    >>> kl_divergence(p, q), kl_divergence(q, p)
+    (tensor(0.1438), tensor(0.1308))
+    """
+    p32, q32 = _check_pair(p, q, dim)
+    terms = torch.xlogy(p32, p32) - torch.xlogy(p32, q32)
+    return terms.sum(dim).to(torch.result_type(p, q))
+
+
+def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
+    r"""Perplexity :math:`\exp\bigl(-\frac{1}{N} \sum_n \log p(y_n)\bigr)` of what occurred.
+
+    The number of equally likely outcomes that would have been as hard to predict.
+
+    Parameters
+    ----------
+    log_probs
+        Log-probability, in nats, that the model gave to each of the N outcomes that occurred; for
+        a text, those of its tokens. Any shape and floating dtype.
+    dim
+        The dimension that holds the N outcomes.
+
+    Returns
+    -------
+    Tensor
+        At least 1, ``inf`` where an outcome had been ruled out; shape of ``log_probs`` without
+        ``dim``. Perplexities beyond the range of the dtype are ``inf`` too.
+
+    Raises
+    ------
+    TypeError
+        ``log_probs`` is not a tensor of a floating dtype.
+    ValueError
+        ``dim`` does not exist or is empty, or a log-probability is above 0. Probabilities passed
+        by mistake end here.
+
+    Notes
+    -----
+    Jelinek, Mercer, Bahl and Baker (1977). It is the exponential of the mean negative
+    log-likelihood; for a distribution ``p``, ``entropy(p).exp()`` plays the same role.
+
+    Examples
+    --------
+    >>> perplexity(torch.tensor([0.5, 0.125]).log())
+    tensor(4.)
+    """
+    _check_floating(log_probs, "log-probabilities")
+    _check_dim(log_probs, dim, "log-probabilities")
+    if log_probs.shape[dim] == 0:
         raise ValueError(
-            f"dim {dim} does not exist in probabilities of shape {tuple(p.shape)}; "
-            "the last dimension is -1, a scalar has none"
+            f"dimension {dim} of the log-probabilities is empty (shape {tuple(log_probs.shape)}); "
+            "a perplexity needs at least one outcome"
         )
+    if (log_probs > 0).any():
+        wrong = log_probs[log_probs > 0]
+        raise ValueError(
+            f"log-probabilities must be <= 0, got {wrong[:6].tolist()}"
+            f"{' ...' if len(wrong) > 6 else ''}; take the logarithm of probabilities first, or "
+            "log_softmax(z) of logits"
+        )
+    precise = log_probs.float() if log_probs.dtype.itemsize < 4 else log_probs
+    return (-precise.mean(dim)).exp().to(log_probs.dtype)
+
+
+def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Raise unless p and q are distributions over the same outcomes."""
+    p32, q32 = _check_distribution(p, dim), _check_distribution(q, dim)
+    if p.shape[dim] != q.shape[dim] or not _broadcast(p.shape, q.shape):
+        raise ValueError(
+            f"p of shape {tuple(p.shape)} and q of shape {tuple(q.shape)} must have as many "
+            f"outcomes along dim {dim} and broadcast otherwise; add dimensions with unsqueeze"
+        )
+    return p32, q32
+
+
+def _broadcast(first: torch.Size, second: torch.Size) -> bool:
+    return all(a == b or 1 in (a, b) for a, b in zip(first[::-1], second[::-1]))
+
+
+def _check_distribution(p: Tensor, dim: int) -> Tensor:
+    """Raise unless every row sums to one; return p in at least float32."""
+    _check_floating(p, "probabilities")
+    _check_dim(p, dim, "probabilities")
     half = p.dtype.itemsize < 4
     p32 = p.float() if half else p
     total = p32.sum(dim)
@@ -64,5 +205,20 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
             f"{row[:6].tolist()}{' ...' if len(row) > 6 else ''} with sum {row.sum().item():.6g}; "
             "turn logits into probabilities with softmax(z) first"
         )
-    terms: Tensor = torch.special.entr(p32)
-    return terms.sum(dim).to(p.dtype)
+    return p32
+
+
+def _check_floating(p: Tensor, name: str) -> None:
+    if not isinstance(p, Tensor) or not p.is_floating_point():
+        raise TypeError(
+            f"{name} must be a tensor of a floating dtype, got {p!r}; "
+            "torch.tensor(...) or p.float() makes one"
+        )
+
+
+def _check_dim(p: Tensor, dim: int, name: str) -> None:
+    if not -p.ndim <= dim < p.ndim:
+        raise ValueError(
+            f"dim {dim} does not exist in {name} of shape {tuple(p.shape)}; "
+            "the last dimension is -1, a scalar has none"
+        )

@@ -1,4 +1,4 @@
-r"""Softmax with temperature, its logarithm, its normalizer and its Jacobian.
+r"""Softmax with temperature, its logarithm, its normalizer and its derivatives.
 
 For logits :math:`z \in \mathbb{R}^K` and a temperature :math:`T > 0`
 
@@ -29,11 +29,21 @@ A row of ``-inf`` alone rules every class out, and no distribution does that: na
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Softmax", "log_softmax", "logsumexp", "softmax", "softmax_jacobian"]
+__all__ = [
+    "Softmax",
+    "SoftmaxFunction",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "softmax_hessian",
+    "softmax_jacobian",
+    "softmax_vjp",
+]
 
 
 def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
@@ -164,6 +174,157 @@ def softmax_jacobian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
     return (jacobian / temperature).to(z.dtype)
 
 
+def softmax_hessian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
+    r"""Second derivatives :math:`\partial^2 p_i / \partial z_j \partial z_k` of softmax.
+
+    With p = softmax_T(z) they are
+
+    .. math::
+
+        H_{ijk} = \frac{p_i}{T^2} \bigl[(\delta_{ij} - p_j)(\delta_{ik} - p_k)
+                  - p_j (\delta_{jk} - p_k)\bigr],
+
+    which is also the third derivative of :func:`logsumexp`.
+
+    Parameters
+    ----------
+    z
+        Logits of shape ``(..., K)``, any floating dtype.
+    temperature
+        T > 0.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(..., K, K, K)``, dtype of ``z``: unchanged when its three last dimensions are
+        permuted, and summing to zero along each. It has K^3 entries; for training take
+        :func:`softmax_vjp`, which has K.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`softmax`.
+
+    Examples
+    --------
+    >>> softmax_hessian(torch.tensor([0.0, 0.0])).abs().max()  # p(1 - p) is flat at 1/2
+    tensor(0.)
+    >>> softmax_hessian(torch.tensor([0.0, -20.0]))[0, 0]
+    tensor([-2.0612e-09,  2.0612e-09])
+    """
+    temperature = _check(z, -1, temperature)
+    p = softmax(_at_least_float32(z), temperature=temperature)
+    others = p.unsqueeze(-2).expand(*p.shape, p.shape[-1])
+    others = others - torch.diag_embed(others.diagonal(dim1=-2, dim2=-1))
+    # The matrix delta_ij - p_j, with 1 - p_i as the sum of the others, as in the Jacobian.
+    moved = torch.diag_embed(others.sum(-1)) - others
+    products = moved.unsqueeze(-1) * moved.unsqueeze(-2)
+    pairs = (p.unsqueeze(-1) * moved).unsqueeze(-3)
+    hessian = p[..., None, None] * (products - pairs) / temperature / temperature
+    return hessian.to(z.dtype)
+
+
+def softmax_vjp(p: Tensor, v: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
+    r"""Vector-Jacobian product :math:`v^\top J = p \odot (v - \langle p, v\rangle) / T`.
+
+    What backpropagation needs: if ``v`` is the gradient of a loss for the probabilities, this is
+    its gradient for the logits. It takes O(K) operations and numbers; the Jacobian itself, which
+    is never built, has K^2.
+
+    Parameters
+    ----------
+    p
+        Probabilities :func:`softmax` has returned, of any shape and floating dtype.
+    v
+        The vector, of the shape of ``p`` or one that broadcasts to it.
+    dim
+        The dimension that holds the K classes.
+    temperature
+        T > 0, the temperature at which ``p`` was computed.
+
+    Returns
+    -------
+    Tensor
+        Shape and dtype of ``p``, summing to zero along ``dim``.
+
+    Raises
+    ------
+    TypeError
+        ``p`` or ``v`` is not a tensor of a floating dtype.
+    ValueError
+        As :func:`softmax`, or ``v`` does not broadcast to the shape of ``p``.
+
+    Examples
+    --------
+    >>> p = softmax(torch.tensor([1.0, 2.0, 3.0]))
+    >>> softmax_vjp(p, torch.tensor([0.0, 1.0, 0.0]))  # the second row of the Jacobian
+    tensor([-0.0220,  0.1848, -0.1628])
+    """
+    temperature = _check(p, dim, temperature, "probabilities")
+    if not isinstance(v, Tensor) or not v.is_floating_point():
+        raise TypeError(f"v must be a tensor of a floating dtype, got {v!r}; try v.to(p.dtype)")
+    if v.ndim > p.ndim or any(n not in (1, k) for n, k in zip(v.shape[::-1], p.shape[::-1])):
+        raise ValueError(
+            f"v of shape {tuple(v.shape)} does not broadcast to p of shape {tuple(p.shape)}; "
+            "give one number for each probability"
+        )
+    p32 = _at_least_float32(p)
+    v32 = v.to(p32.dtype)
+    mean = (p32 * v32).sum(dim, keepdim=True)
+    return (p32 * (v32 - mean) / temperature).to(p.dtype)
+
+
+class SoftmaxFunction(torch.autograd.Function):
+    r"""Softmax along the last dimension with its gradients written out, that for T included.
+
+    ``SoftmaxFunction.apply(z, temperature)`` takes the temperature as a tensor: a scalar, or one
+    number a row, of the shape of ``z`` without its last dimension (or one that broadcasts to it).
+    With v the gradient of a loss for the probabilities,
+
+    .. math::
+
+        \frac{\partial L}{\partial z} = g = \frac{p \odot (v - \langle p, v\rangle)}{T}, \qquad
+        \frac{\partial L}{\partial T} = -\frac{\langle g, z\rangle}{T}.
+
+    The backward pass is made of differentiable operations, so second derivatives work too. What
+    is rejected, and how, is as in :func:`softmax`.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> T = torch.tensor(0.5, requires_grad=True)
+    >>> SoftmaxFunction.apply(z, T)[0, 2].backward()  # warming takes from the leader
+    >>> T.grad
+    tensor(-0.5168)
+    """
+
+    @staticmethod
+    def forward(z: Tensor, temperature: Tensor) -> Tensor:
+        """Probabilities of the shape and dtype of ``z``."""
+        _check(z, -1, 1.0)
+        _check_temperatures(temperature, z)
+        weights = _shift_and_divide(_at_least_float32(z), -1, _a_row_each(temperature, z)).exp()
+        return (weights / weights.sum(-1, keepdim=True)).to(z.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Keep what the gradients need: the output, and the inputs for the temperature's."""
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients for the logits and for the temperature."""
+        z, temperature, p = ctx.saved_tensors
+        p32, v32 = _at_least_float32(p), v.to(_at_least_float32(p).dtype)
+        divisor = _a_row_each(temperature, z)
+        g = p32 * (v32 - (p32 * v32).sum(-1, keepdim=True)) / divisor
+        # g sums to zero, so z may be shifted. Where z is -inf, p and g are 0, and so is the term.
+        shifted = _shift_and_divide(_at_least_float32(z), -1, divisor)
+        shifted = shifted.masked_fill(z == -torch.inf, 0.0)
+        slope = -(g * shifted).sum(-1)
+        return g.to(z.dtype), slope.sum_to_size(temperature.shape).to(temperature.dtype)
+
+
 class Softmax:
     """Softmax along one dimension as an object: call it for probabilities, ask for its gradient.
 
@@ -201,42 +362,50 @@ class Softmax:
 def _shifted(z: Tensor, dim: int, temperature: float) -> Tensor:
     """Return ``(z - max z) / T``, at most zero, in at least float32."""
     temperature = _check(z, dim, temperature)
-    z = _at_least_float32(z)
+    return _shift_and_divide(_at_least_float32(z), dim, temperature)
+
+
+def _shift_and_divide(z: Tensor, dim: int, temperature: float | Tensor) -> Tensor:
     # Detached: the result does not depend on the shift, so neither does the gradient. Dividing
     # last: z / T may overflow for a small T, (z - max z) / T only goes to -inf, where exp is 0.
     # Halves: the difference of two finite numbers may overflow, that of their halves cannot.
     return (z / 2 - z.detach().amax(dim, keepdim=True) / 2) / (temperature / 2)
 
 
+def _a_row_each(temperature: Tensor, z: Tensor) -> Tensor:
+    """Temperatures in the dtype of the arithmetic, with a dimension for the classes."""
+    return temperature.to(_at_least_float32(z).dtype).unsqueeze(-1)
+
+
 def _at_least_float32(z: Tensor) -> Tensor:
     return z.float() if z.dtype.itemsize < 4 else z
 
 
-def _check(z: Tensor, dim: int, temperature: float) -> float:
+def _check(z: Tensor, dim: int, temperature: float, name: str = "logits") -> float:
     """Raise on input that has no softmax; return the temperature as a float."""
     if not isinstance(z, Tensor):
-        raise TypeError(f"logits must be a torch.Tensor, got {z!r}; wrap them in torch.tensor(...)")
+        raise TypeError(f"{name} must be a torch.Tensor, got {z!r}; wrap them in torch.tensor(...)")
     if not z.is_floating_point():
         raise TypeError(
-            f"logits must have a floating dtype, got {z.dtype} with values {_some_values(z)}; "
+            f"{name} must have a floating dtype, got {z.dtype} with values {_some_values(z)}; "
             "convert them with z.float()"
         )
     shape = tuple(z.shape)
     if z.ndim == 0:
         raise ValueError(
-            f"logits need a dimension that holds the classes, got the scalar {z.item()}; "
-            "z.reshape(1) makes it one logit"
+            f"{name} need a dimension that holds the classes, got the scalar {z.item()}; "
+            "reshape(1) makes it a row of one"
         )
     if isinstance(dim, bool) or not isinstance(dim, int):
         raise TypeError(f"dim must be an int such as -1, got {dim!r}")
     if not -z.ndim <= dim < z.ndim:
         raise ValueError(
-            f"dim must lie in [{-z.ndim}, {z.ndim - 1}] for logits of shape {shape}, got {dim}"
+            f"dim must lie in [{-z.ndim}, {z.ndim - 1}] for {name} of shape {shape}, got {dim}"
         )
     if z.shape[dim] == 0:
         raise ValueError(
-            f"dimension {dim} of the logits is empty (shape {shape}); "
-            "a softmax needs at least one logit"
+            f"dimension {dim} of the {name} is empty (shape {shape}); "
+            "a softmax needs at least one class"
         )
     return _check_temperature(temperature, torch.float32 if z.dtype.itemsize < 4 else z.dtype)
 
@@ -258,6 +427,25 @@ def _check_temperature(temperature: float, dtype: torch.dtype) -> float:
             "logits.argmax(dim) for T -> 0, the uniform distribution for T -> infinity"
         )
     return float(temperature)
+
+
+def _check_temperatures(temperature: Tensor, z: Tensor) -> None:
+    """Raise unless T is one positive finite number, or one for each row of ``z``."""
+    if not isinstance(temperature, Tensor) or not temperature.is_floating_point():
+        raise TypeError(
+            f"temperature must be a tensor of a floating dtype, got {temperature!r}; "
+            "torch.tensor(0.7) makes one"
+        )
+    shape, rows = tuple(temperature.shape), tuple(z.shape[:-1])
+    if len(shape) > len(rows) or any(n not in (1, k) for n, k in zip(shape[::-1], rows[::-1])):
+        raise ValueError(
+            f"temperature must be a scalar or have the shape {rows} of the rows, got {shape}; "
+            "give one number for each row"
+        )
+    limits = torch.finfo(_at_least_float32(z).dtype)
+    bad = ~((temperature >= limits.tiny) & (temperature <= limits.max))
+    if bad.any():
+        _check_temperature(temperature[bad][0].item(), _at_least_float32(z).dtype)
 
 
 def _some_values(z: Tensor, most: int = 6) -> str:

@@ -781,13 +781,13 @@ BAD_LOGITS: dict[str, tuple[Any, type[Exception], str, Tensor]] = {
         torch.tensor(2.5),
         ValueError,
         "logits need a dimension that holds the classes, got the scalar 2.5; "
-        "z.reshape(1) makes it one logit",
+        "reshape(1) makes it a row of one",
         torch.tensor(2.5).reshape(1),
     ),
     "no classes": (
         torch.zeros(2, 0),
         ValueError,
-        "dimension -1 of the logits is empty (shape (2, 0)); a softmax needs at least one logit",
+        "dimension -1 of the logits is empty (shape (2, 0)); a softmax needs at least one class",
         torch.zeros(0, 2),
     ),
 }
@@ -837,7 +837,7 @@ def test_bad_dim_is_shown_with_what_would_work(
 
 def test_an_empty_dimension_is_named_as_the_caller_named_it() -> None:
     message = (
-        "dimension 1 of the logits is empty (shape (2, 0)); a softmax needs at least one logit"
+        "dimension 1 of the logits is empty (shape (2, 0)); a softmax needs at least one class"
     )
     for subject in (*ALONG_DIM, gradient_at):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

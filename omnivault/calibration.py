@@ -1,0 +1,260 @@
+r"""Calibration: does what a classifier calls 80% probable happen in 80% of the cases?
+
+A classifier with probabilities p claims its choice, the class of the largest probability, with
+the *confidence* max p. In a group of claims the mean confidence should be the share that is right;
+the reliability data and the expected calibration error measure by how much it is not, and one
+number, the temperature, mends most of it (Guo, Pleiss, Sun and Weinberger, 2017).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from omnivault.information import _check_distribution
+from omnivault.softmax import _check, _some_values
+
+__all__ = ["ReliabilityBins", "expected_calibration_error", "fit_temperature", "reliability_bins"]
+
+
+class ReliabilityBins(NamedTuple):
+    """Claims grouped by their size: tensors of shape ``(bins,)``, nan where a group is empty."""
+
+    counts: Tensor
+    """Claims in the group, int64."""
+    claimed: Tensor
+    """Their mean probability."""
+    frequency: Tensor
+    """The share of them that came true."""
+
+
+def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> ReliabilityBins:
+    """Group claims by their probability and compare each group with what happened.
+
+    Parameters
+    ----------
+    claimed
+        Probabilities claimed for N events, shape ``(N,)``, floating; for a classifier, those of
+        its choices, ``probs.amax(-1)``.
+    came_true
+        Whether each event happened, booleans of shape ``(N,)``.
+    bins
+        Number of groups of equal width: [0, 1/bins), [1/bins, 2/bins), ..., the last with its
+        upper end.
+
+    Returns
+    -------
+    ReliabilityBins
+        ``counts``, ``claimed`` and ``frequency`` of each group, the last two in float64.
+
+    Raises
+    ------
+    TypeError
+        ``claimed`` is not floating, or ``came_true`` is not boolean.
+    ValueError
+        The shapes differ or are empty, a claim lies outside [0, 1], or ``bins`` is not a positive
+        integer.
+
+    Notes
+    -----
+    The data of a reliability diagram: DeGroot and Fienberg (1983), Niculescu-Mizil and Caruana
+    (2005).
+
+    Examples
+    --------
+    >>> claimed = torch.tensor([0.75, 0.75, 0.75, 0.75, 0.25])
+    >>> came_true = torch.tensor([True, True, True, False, False])
+    >>> reliability_bins(claimed, came_true, bins=2)._asdict()  # doctest: +NORMALIZE_WHITESPACE
+    {'counts': tensor([1, 4]), 'claimed': tensor([0.2500, 0.7500], dtype=torch.float64),
+     'frequency': tensor([0.0000, 0.7500], dtype=torch.float64)}
+    """
+    for name, value in (("claimed", claimed), ("came_true", came_true)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {value!r}; use torch.tensor(...)")
+    if not claimed.is_floating_point():
+        raise TypeError(f"claimed must have a floating dtype, got {claimed.dtype}; try .float()")
+    if came_true.dtype is not torch.bool:
+        raise TypeError(
+            f"came_true must be boolean, got {came_true.dtype} with values "
+            f"{_some_values(came_true)}; compare the choice with the label, probs.argmax(-1) == "
+            "labels"
+        )
+    if claimed.ndim != 1 or claimed.shape != came_true.shape or len(claimed) == 0:
+        raise ValueError(
+            "claimed and came_true must be two vectors of one length >= 1, got shapes "
+            f"{tuple(claimed.shape)} and {tuple(came_true.shape)}; flatten them"
+        )
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"bins must be an int of at least 1, got {bins!r}")
+    outside = claimed[~((claimed >= 0) & (claimed <= 1))]
+    if len(outside):
+        raise ValueError(
+            f"claims must lie in [0, 1], got {_some_values(outside)}; "
+            "turn logits into probabilities with softmax(z) first"
+        )
+    claimed = claimed.detach().double()
+    group = (claimed * bins).long().clamp(max=bins - 1)
+    counts = torch.bincount(group, minlength=bins)
+    return ReliabilityBins(
+        counts,
+        torch.bincount(group, claimed, bins) / counts,
+        torch.bincount(group, came_true.double(), bins) / counts,
+    )
+
+
+def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) -> float:
+    r"""Mean distance of confidence and accuracy over groups of equal confidence.
+
+    .. math::
+
+        \mathrm{ECE} = \sum_b \frac{n_b}{N} \, \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert,
+
+    where group b holds the :math:`n_b` inputs whose confidence max p falls in it,
+    :math:`\mathrm{conf}_b` is their mean confidence and :math:`\mathrm{acc}_b` the share of them
+    whose label is the class of the largest probability.
+
+    Parameters
+    ----------
+    probs
+        Probabilities, shape ``(N, K)``, any floating dtype.
+    labels
+        The true classes, integers of shape ``(N,)`` in [0, K).
+    bins
+        Number of groups.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. It measures the confidence of the choice and nothing else, it changes
+        with ``bins``, and for a finite sample it is above 0 even for a calibrated model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``probs`` is no distribution, ``labels`` are no classes, or as :func:`reliability_bins`.
+
+    Notes
+    -----
+    Naeini, Cooper and Hauskrecht (2015), in the form of Guo et al. (2017).
+
+    Examples
+    --------
+    >>> probs = torch.tensor([[0.9, 0.1], [0.9, 0.1]])
+    >>> round(expected_calibration_error(probs, torch.tensor([0, 1])), 4)  # sure, and half right
+    0.4
+    """
+    _check_distribution(probs, -1)
+    _check_labels(probs, labels)
+    confidence, choice = probs.max(-1)
+    # A rounded probability may exceed 1 by a unit in the last place.
+    groups = reliability_bins(confidence.clamp(max=1.0), choice == labels, bins)
+    gaps = (groups.frequency - groups.claimed).abs().nan_to_num()
+    return float((groups.counts * gaps).sum() / len(labels))
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    r"""Temperature at which the labels are most likely.
+
+    Minimizes the mean negative log-likelihood of ``labels`` under softmax_T(logits) with LBFGS.
+    In :math:`\beta = 1/T` it is convex, and its derivative is the mean over the rows of
+    :math:`\mathbb{E}_p[z] - z_y`. A minimum at a positive finite T therefore exists, and is the
+    only one, if and only if the mean logit of the labels lies strictly between the mean logit of
+    all classes and the mean of the largest logits.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(N, K)``, any floating dtype, finite; computed in float64. Take data that the
+        model was not trained on.
+    labels
+        The true classes, integers of shape ``(N,)`` in [0, K).
+
+    Returns
+    -------
+    float
+        T > 0, in the units of the logits.
+
+    Raises
+    ------
+    TypeError
+        ``logits`` are not floating, or ``labels`` are not integers.
+    ValueError
+        The shapes do not fit, a logit is not finite, a label is no class, or there is no finite
+        positive optimum: the labels are the largest logits (T -> 0 is best) or fare no better
+        than classes drawn blindly (T -> infinity is best).
+
+    Notes
+    -----
+    Guo, Pleiss, Sun and Weinberger (2017).
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[4.0, 0.0]]).expand(4, 2)
+    >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 4)  # 4 / log 3
+    3.641
+    """
+    _check(logits, -1, 1.0)
+    _check_labels(logits, labels)
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"logits must be finite, got {_some_values(logits[~logits.isfinite()])}; "
+            "leave the classes out that no row allows"
+        )
+    z = logits.detach().double()
+    largest = z.amax(-1, keepdim=True)
+    z = z - largest
+    of_labels, of_all = z.gather(-1, labels.unsqueeze(-1)).mean(), z.mean()
+    if of_labels == 0:
+        raise ValueError(
+            "every label has the largest logit of its row, so the likelihood grows as T -> 0 and "
+            "no temperature is best; fit on held-out data where the model errs"
+        )
+    if of_labels <= of_all:
+        raise ValueError(
+            f"the labels' logits, on average {of_labels:.6g} below the largest, are not above "
+            f"those of all classes, {of_all:.6g}: the model is no better than chance, the uniform "
+            "distribution (T -> infinity) is best; check that labels and logits are of the same "
+            "rows"
+        )
+    # In units of the mean gap the optimum is of the order of one, whatever the units were.
+    scale = -of_all
+    z = z / scale
+    log_beta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [log_beta],
+        max_iter=200,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-15,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.cross_entropy(z * log_beta.exp(), labels)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return float(scale / log_beta.detach().exp())
+
+
+def _check_labels(rows: Tensor, labels: Tensor) -> None:
+    """Raise unless labels are one class for each row of an (N, K) tensor."""
+    if not isinstance(labels, Tensor) or labels.dtype is not torch.int64:
+        raise TypeError(
+            f"labels must be a tensor of dtype torch.int64, got {labels!r}; "
+            "one class index for each row, labels.long()"
+        )
+    if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:
+        raise ValueError(
+            "needed are N >= 1 rows of K classes and N labels, got shapes "
+            f"{tuple(rows.shape)} and {tuple(labels.shape)}; flatten the batch dimensions"
+        )
+    wrong = labels[(labels < 0) | (labels >= rows.shape[1])]
+    if len(wrong):
+        raise ValueError(
+            f"labels must lie in [0, {rows.shape[1] - 1}], got {_some_values(wrong)}; "
+            "classes count from 0"
+        )

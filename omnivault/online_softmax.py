@@ -1,0 +1,138 @@
+r"""Online softmax: the maximum and the normalizer of a row, gathered block by block.
+
+A block of logits is summed up by two numbers,
+
+.. math::
+
+    m = \max_i z_i, \qquad d = \sum_i e^{z_i - m},
+
+and the pairs of two blocks combine into the pair of both together,
+
+.. math::
+
+    (m_1, d_1) \oplus (m_2, d_2) = (m,\; d_1 e^{m_1 - m} + d_2 e^{m_2 - m}), \qquad
+    m = \max(m_1, m_2).
+
+The operation is associative and commutative, and :math:`(-\infty, 0)` is its identity, so the
+blocks may be taken in any order, one at a time or in parallel. Source: Milakov and Gimelshein
+(2018); with the values of attention carried along it is the step under fused attention kernels.
+
+Softmax at temperature T is softmax of ``z / T``: divide first.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from omnivault.softmax import _at_least_float32, _check
+
+__all__ = ["SoftmaxStatistics", "block_statistics", "chunked_softmax", "combine"]
+
+
+class SoftmaxStatistics(NamedTuple):
+    """What a softmax has to know of a block: ``(m, d)``, tensors of one shape."""
+
+    maximum: Tensor
+    """m, the largest logit."""
+    total: Tensor
+    """d, the sum of exp(z - m): at least 1, or 0 for a block of -inf alone."""
+
+
+def block_statistics(z: Tensor, dim: int = -1) -> SoftmaxStatistics:
+    """Sum a block of logits up in one pair.
+
+    Parameters
+    ----------
+    z
+        Logits of any shape and any floating dtype.
+    dim
+        The dimension that holds the classes.
+
+    Returns
+    -------
+    SoftmaxStatistics
+        Both of the shape of ``z`` without ``dim``, in at least float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`omnivault.softmax.softmax`.
+
+    Examples
+    --------
+    >>> block_statistics(torch.tensor([1.0, 5.0, 6.0, 3.0]))
+    SoftmaxStatistics(maximum=tensor(6.), total=tensor(1.4244))
+    """
+    _check(z, dim, 1.0)
+    z = _at_least_float32(z)
+    maximum = z.amax(dim)
+    return SoftmaxStatistics(maximum, _rescale(z, maximum.unsqueeze(dim)).sum(dim))
+
+
+def combine(first: SoftmaxStatistics, second: SoftmaxStatistics) -> SoftmaxStatistics:
+    """Pair of two blocks together, from the pair of each.
+
+    Parameters
+    ----------
+    first, second
+        Of shapes that broadcast.
+
+    Examples
+    --------
+    >>> left, right = torch.tensor([1.0, 5.0]), torch.tensor([6.0, 3.0])
+    >>> combine(block_statistics(left), block_statistics(right))
+    SoftmaxStatistics(maximum=tensor(6.), total=tensor(1.4244))
+    """
+    maximum = torch.maximum(first.maximum, second.maximum)
+    total = sum(block.total * _rescale(block.maximum, maximum) for block in (first, second))
+    return SoftmaxStatistics(maximum, torch.as_tensor(total))
+
+
+def chunked_softmax(z: Tensor, chunk_size: int, dim: int = -1) -> Tensor:
+    """Softmax that never looks at more than ``chunk_size`` classes at once.
+
+    One pass gathers the pair (m, d), a second one writes the probabilities exp(z - m) / d. The
+    usual softmax needs three: for the maximum, for the sum, and for the quotient.
+
+    Parameters
+    ----------
+    z
+        Logits of any shape and any floating dtype.
+    chunk_size
+        Classes a chunk, at least 1; the last chunk may be shorter.
+    dim
+        The dimension that holds the K classes.
+
+    Returns
+    -------
+    Tensor
+        Probabilities, shape and dtype of ``z``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`omnivault.softmax.softmax`, or ``chunk_size`` is not a positive integer.
+
+    Examples
+    --------
+    >>> chunked_softmax(torch.tensor([1.0, 5.0, 6.0, 3.0]), chunk_size=3)
+    tensor([0.0047, 0.2583, 0.7020, 0.0350])
+    """
+    _check(z, dim, 1.0)
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
+        raise ValueError(f"chunk_size must be an int of at least 1, got {chunk_size!r}")
+    chunks = torch.split(z, chunk_size, dim)
+    blocks = (block_statistics(chunk, dim) for chunk in chunks)
+    m, d = (statistic.unsqueeze(dim) for statistic in reduce(combine, blocks))
+    parts = [(_rescale(_at_least_float32(chunk), m) / d).to(z.dtype) for chunk in chunks]
+    return torch.cat(parts, dim)
+
+
+def _rescale(z: Tensor, maximum: Tensor) -> Tensor:
+    """exp(z - maximum), and 0 where z is -inf: also where the maximum is, and inf - inf is nan."""
+    # Halves, as in the softmax itself: the difference of two finite numbers may overflow.
+    return ((z / 2 - maximum / 2) * 2).exp().masked_fill(z == -torch.inf, 0.0)
