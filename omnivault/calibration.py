@@ -1,4 +1,4 @@
-r"""Calibration: does what a classifier calls 80% probable happen in 80% of the cases?
+r"""Calibration: what a classifier calls 80% probable should happen in 80% of the cases.
 
 A classifier with probabilities p claims its choice, the class of the largest probability, with
 the *confidence* max p. In a group of claims the mean confidence should be the share that is right;

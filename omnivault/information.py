@@ -178,16 +178,17 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
 def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Raise unless p and q are distributions over the same outcomes."""
     p32, q32 = _check_distribution(p, dim), _check_distribution(q, dim)
-    if p.shape[dim] != q.shape[dim] or not _broadcast(p.shape, q.shape):
+    try:
+        torch.broadcast_shapes(p.shape, q.shape)
+        fit = p.shape[dim] == q.shape[dim]
+    except RuntimeError:
+        fit = False
+    if not fit:
         raise ValueError(
             f"p of shape {tuple(p.shape)} and q of shape {tuple(q.shape)} must have as many "
             f"outcomes along dim {dim} and broadcast otherwise; add dimensions with unsqueeze"
         )
     return p32, q32
-
-
-def _broadcast(first: torch.Size, second: torch.Size) -> bool:
-    return all(a == b or 1 in (a, b) for a, b in zip(first[::-1], second[::-1]))
 
 
 def _check_distribution(p: Tensor, dim: int) -> Tensor:

@@ -263,7 +263,7 @@ def softmax_vjp(p: Tensor, v: Tensor, dim: int = -1, *, temperature: float = 1.0
     temperature = _check(p, dim, temperature, "probabilities")
     if not isinstance(v, Tensor) or not v.is_floating_point():
         raise TypeError(f"v must be a tensor of a floating dtype, got {v!r}; try v.to(p.dtype)")
-    if v.ndim > p.ndim or any(n not in (1, k) for n, k in zip(v.shape[::-1], p.shape[::-1])):
+    if not _broadcasts_to(v.shape, p.shape):
         raise ValueError(
             f"v of shape {tuple(v.shape)} does not broadcast to p of shape {tuple(p.shape)}; "
             "give one number for each probability"
@@ -436,16 +436,22 @@ def _check_temperatures(temperature: Tensor, z: Tensor) -> None:
             f"temperature must be a tensor of a floating dtype, got {temperature!r}; "
             "torch.tensor(0.7) makes one"
         )
-    shape, rows = tuple(temperature.shape), tuple(z.shape[:-1])
-    if len(shape) > len(rows) or any(n not in (1, k) for n, k in zip(shape[::-1], rows[::-1])):
+    if not _broadcasts_to(temperature.shape, z.shape[:-1]):
         raise ValueError(
-            f"temperature must be a scalar or have the shape {rows} of the rows, got {shape}; "
-            "give one number for each row"
+            f"temperature must be a scalar or have the shape {tuple(z.shape[:-1])} of the rows, "
+            f"got {tuple(temperature.shape)}; give one number for each row"
         )
     limits = torch.finfo(_at_least_float32(z).dtype)
     bad = ~((temperature >= limits.tiny) & (temperature <= limits.max))
     if bad.any():
         _check_temperature(temperature[bad][0].item(), _at_least_float32(z).dtype)
+
+
+def _broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:
+    try:
+        return torch.broadcast_shapes(shape, target) == target
+    except RuntimeError:
+        return False
 
 
 def _some_values(z: Tensor, most: int = 6) -> str:
