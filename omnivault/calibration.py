@@ -233,10 +233,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss() -> Tensor:
         optimizer.zero_grad()
         value = torch.nn.functional.cross_entropy(z * log_beta.exp(), labels)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     return float(scale / log_beta.detach().exp())
 
 

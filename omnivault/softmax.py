@@ -449,7 +449,7 @@ def _check_temperatures(temperature: Tensor, z: Tensor) -> None:
 
 def _broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:
     try:
-        return torch.broadcast_shapes(shape, target) == target
+        return bool(torch.broadcast_shapes(shape, target) == target)
     except RuntimeError:
         return False
 
