@@ -26,9 +26,11 @@ __all__ = [
     "WIDTH",
     "bars",
     "entropy_objective",
+    "images",
     "level_sets",
     "lipschitz_ratios",
     "paths",
+    "regions",
     "reliability",
     "share_under_shift",
     "simplex",
@@ -49,6 +51,9 @@ in their dashes and points in their shape, so nothing depends on seeing hue."""
 INK = "#222222"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#1f3b73", "#1f7fa0", "#b9800f", "#c4502e"])
 """Cold to hot: the scale of temperatures."""
+
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#c4502e", "#ffffff", "#1f4e8c"])
+"""Negative vermilion, zero white, positive blue."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
@@ -387,4 +392,78 @@ def simplex_grid(ax: Axes, lines: Tensor, reach: float = 8.0) -> Axes:
         for k, pair in enumerate([(fixed, free), (free, fixed)]):
             z = torch.stack([*pair, torch.zeros_like(free)], dim=-1)
             ax.plot(*simplex_points(softmax(z)).T, color=COLORS[k], linestyle=LINES[k], linewidth=1)
+    return ax
+
+
+def images(
+    ax: Axes, pixels: Tensor, labels: Sequence[str], *, columns: int = 10, signed: bool = False
+) -> Axes:
+    """Draw small images in rows, each with its label above.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    pixels
+        Shape ``(N, height, width)``.
+    labels
+        N names.
+    columns
+        Images a row.
+    signed
+        Draw zero white, positive blue and negative red; otherwise the largest value is black.
+    """
+    count, height, width = pixels.shape
+    reach = pixels.abs().max().item()
+    for n, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        left, top = (n % columns) * (width + 1), (n // columns) * (height + 3)
+        ax.imshow(
+            image,
+            cmap=SIGNED if signed else "Greys",
+            vmin=-reach if signed else 0,
+            vmax=reach,
+            extent=(left, left + width, top + height, top),
+        )
+        ax.text(left + width / 2, top - 0.5, label, ha="center", va="bottom", fontsize=10)
+    rows = -(-count // columns)
+    ax.set_xlim(-0.5, min(count, columns) * (width + 1) - 0.5)
+    ax.set_ylim(rows * (height + 3) - 2.5, -3)
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return ax
+
+
+def regions(
+    ax: Axes, probabilities: Callable[[Tensor], Tensor], draws: Tensor, reach: float = 3.5
+) -> Axes:
+    """Draw where each of a few classes is the most probable one, and points of each class.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    probabilities
+        Maps points of shape ``(N, 2)`` to probabilities of shape ``(N, K)``.
+    draws
+        Points of each class, shape ``(N, K, 2)``.
+    reach
+        Both coordinates run over [-reach, reach].
+    """
+    grid = torch.linspace(-reach, reach, 241, dtype=draws.dtype)
+    points = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1)
+    most_probable = probabilities(points.reshape(-1, 2)).argmax(-1).reshape(241, 241)
+    classes = draws.shape[1]
+    ax.contourf(
+        grid,
+        grid,
+        most_probable,
+        levels=[k - 0.5 for k in range(classes + 1)],
+        colors=COLORS[:classes],
+        alpha=0.25,
+    )
+    for k in range(classes):
+        ax.plot(*draws[:, k].T, MARKERS[k], color=COLORS[k], markersize=3)
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    ax.set_aspect("equal")
     return ax
