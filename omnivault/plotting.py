@@ -37,6 +37,7 @@ __all__ = [
     "share_under_shift",
     "simplex",
     "simplex_grid",
+    "simplex_paths",
     "simplex_points",
     "smooth_maximum",
     "temperature_color",
@@ -540,4 +541,25 @@ def exponent_ranges(ax: Axes, borders: Mapping[str, tuple[float, float, float]])
     ax.invert_yaxis()
     ax.set_xlabel("$x$")
     ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1), handlelength=1, columnspacing=1)
+    return ax
+
+
+def simplex_paths(ax: Axes, rows: Mapping[str, Tensor]) -> Axes:
+    """Draw on a simplex the curves of softmax_T(z) for T from 0 to infinity.
+
+    Parameters
+    ----------
+    ax
+        Where to draw; call :func:`simplex` first.
+    rows
+        Name and logits, shape ``(3,)``, of each curve.
+    """
+    temperatures = torch.logspace(-3, 4, 701, dtype=torch.float64)
+    for (name, z), line, marker in zip(rows.items(), cycle(LINES), cycle(MARKERS)):
+        curve = simplex_points(softmax(z.double() / temperatures.unsqueeze(-1)))
+        (drawn,) = ax.plot(*curve.T, linestyle=line, label=f"$z$ = {name}")
+        color = drawn.get_color()
+        ax.plot(*curve[0], marker, color=color, markersize=9, clip_on=False)
+        ax.plot(*simplex_points(softmax(z.double())), marker, color=color, markersize=5)
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.12, 1))
     return ax
