@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor
 
+from omnivault.calibration import ReliabilityBins, reliability_bins
 from omnivault.information import entropy
 from omnivault.softmax import logsumexp, softmax
 from omnivault.utils.visualization.style import use_svg_display
@@ -34,6 +35,7 @@ __all__ = [
     "paths",
     "regions",
     "reliability",
+    "reliability_diagram",
     "share_under_shift",
     "simplex",
     "simplex_grid",
@@ -322,12 +324,11 @@ def reliability(ax: Axes, claimed: Mapping[str, Tensor], came_true: Tensor, bins
     """
     ax.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
     for (name, claims), marker in zip(claimed.items(), cycle(MARKERS)):
-        which = (claims * bins).long().clamp(max=bins - 1)
-        count = torch.bincount(which, minlength=bins)
-        seen = count >= 30
-        mean_claim = torch.bincount(which, claims, minlength=bins)[seen] / count[seen]
-        frequency = torch.bincount(which, came_true.to(claims), minlength=bins)[seen] / count[seen]
-        ax.plot(mean_claim, frequency, marker=marker, markersize=5, label=name)
+        groups = reliability_bins(claims, came_true, bins)
+        seen = groups.counts >= 30
+        ax.plot(
+            groups.claimed[seen], groups.frequency[seen], marker=marker, markersize=5, label=name
+        )
     ax.set_xlabel("claimed probability")
     ax.set_ylabel("frequency")
     ax.legend()
@@ -562,4 +563,27 @@ def simplex_paths(ax: Axes, rows: Mapping[str, Tensor]) -> Axes:
         ax.plot(*curve[0], marker, color=color, markersize=9, clip_on=False)
         ax.plot(*simplex_points(softmax(z.double())), marker, color=color, markersize=5)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.12, 1))
+    return ax
+
+
+def reliability_diagram(ax: Axes, groups: ReliabilityBins, *, least: int = 1) -> Axes:
+    """Draw the share of claims that came true against their size, with standard errors.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    groups
+        What :func:`omnivault.calibration.reliability_bins` returns.
+    least
+        Groups with fewer claims are left out.
+    """
+    seen = groups.counts >= least
+    count, claimed, frequency = (field[seen] for field in groups)
+    # The spread that a calibrated model would have: a share of 0 or 1 has an error too.
+    error = (claimed * (1 - claimed) / count).sqrt()
+    ax.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
+    ax.errorbar(claimed, frequency, error, fmt="o", color=COLORS[0], markersize=4, capsize=2)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1.02)
     return ax
