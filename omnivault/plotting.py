@@ -422,7 +422,7 @@ def images(
     for n, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         left, top = (n % columns) * (width + 1), (n // columns) * (height + 3)
         ax.imshow(
-            image,
+            image.numpy(),
             cmap=SIGNED if signed else "Greys",
             vmin=-reach if signed else 0,
             vmax=reach,
@@ -486,7 +486,7 @@ def matrix(ax: Axes, values: Tensor, number_format: str = "{:z.0f}") -> Axes:
         Of the numbers.
     """
     reach = values.abs().max().item()
-    ax.imshow(values, cmap=SIGNED, vmin=-reach, vmax=reach)
+    ax.imshow(values.numpy(), cmap=SIGNED, vmin=-reach, vmax=reach)
     for i, row in enumerate(values.tolist()):
         for j, value in enumerate(row):
             color = "#ffffff" if abs(value) > 0.6 * reach else INK

@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from omnivault import plotting
+from omnivault.calibration import reliability_bins
 from omnivault.softmax import logsumexp, softmax
 
 LOGITS = torch.tensor([2.0, 1.0, 3.0])
@@ -50,6 +51,16 @@ DRAWINGS: dict[str, Callable[[Axes], Axes]] = {
     "reliability": lambda ax: plotting.reliability(
         ax, {"model": torch.linspace(0, 1, 400)}, torch.arange(400) % 2 == 0
     ),
+    "reliability_diagram": lambda ax: plotting.reliability_diagram(
+        ax, reliability_bins(torch.linspace(0, 1, 400), torch.arange(400) % 2 == 0, 10)
+    ),
+    "images": lambda ax: plotting.images(ax, torch.eye(8).expand(3, 8, 8), ["a", "b", "c"]),
+    "regions": lambda ax: plotting.regions(
+        ax, lambda x: softmax(x @ torch.eye(2, 3)), torch.zeros(4, 3, 2)
+    ),
+    "matrix": lambda ax: plotting.matrix(ax, torch.tensor([[1.0, -1.0], [-1.0, 1.0]])),
+    "exponent_ranges": lambda ax: plotting.exponent_ranges(ax, {"float16": (-17.3, -9.7, 11.1)}),
+    "simplex_paths": lambda ax: plotting.simplex_paths(plotting.simplex(ax), {"a": LOGITS}),
     "simplex": plotting.simplex,
     "simplex_grid": lambda ax: plotting.simplex_grid(ax, torch.tensor([-1.0, 1.0])),
 }
@@ -173,6 +184,71 @@ def test_reliability_of_a_calibrated_claim_lies_on_the_diagonal() -> None:
     claims = torch.full((1000,), 0.75)
     plotting.reliability(ax, {"calibrated": claims}, torch.arange(1000) % 4 != 0)
     assert points(ax.lines[1]).tolist() == [[0.75, 0.75]]
+
+
+def test_reliability_diagram_leaves_small_groups_out() -> None:
+    claims = torch.tensor([0.25] * 2 + [0.75] * 4)
+    groups = reliability_bins(claims, torch.arange(6) % 2 == 0, bins=2)
+    for least, expected in ((1, [[0.25, 0.5], [0.75, 0.5]]), (3, [[0.75, 0.5]])):
+        _, ax = plt.subplots()
+        plotting.reliability_diagram(ax, groups, least=least)
+        assert points(ax.lines[1]).tolist() == expected
+
+
+def test_images_stand_side_by_side_in_rows_under_their_labels() -> None:
+    _, ax = plt.subplots()
+    plotting.images(ax, torch.arange(12.0).reshape(3, 2, 2), ["a", "b", "c"], columns=2)
+    corners = [tuple(image.get_extent())[::3] for image in ax.images]
+    assert corners == [(0, 0), (3, 0), (0, 5)]
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    assert {image.get_clim() for image in ax.images} == {(0, 11)}
+
+
+def test_signed_images_and_matrices_are_white_at_zero() -> None:
+    values = torch.tensor([[-3.0, 0.0], [0.0, 1.0]])
+    _, ax = plt.subplots()
+    plotting.images(ax, values.expand(1, 2, 2), ["a"], signed=True)
+    _, other = plt.subplots()
+    plotting.matrix(other, values)
+    for drawn in (ax, other):
+        (image,) = drawn.images
+        low, high = image.get_clim()
+        assert -low == high == 3
+        assert to_rgb(image.to_rgba(np.zeros((1, 1)))[0, 0]) == pytest.approx((1, 1, 1), abs=0.02)
+    assert [text.get_text() for text in other.texts] == ["-3", "0", "0", "1"]
+
+
+def test_regions_color_the_most_probable_class_and_show_the_draws() -> None:
+    draws = torch.tensor([[[-1.0, 0.0], [1.0, 0.0]]])
+    _, ax = plt.subplots()
+    plotting.regions(ax, lambda x: softmax(x * torch.tensor([-1.0, 0.0])), draws)
+    assert [points(line).tolist() for line in ax.lines] == [[[-1.0, 0.0]], [[1.0, 0.0]]]
+
+
+def test_simplex_paths_start_in_the_cold_limit_and_pass_through_temperature_one() -> None:
+    _, ax = plt.subplots()
+    plotting.simplex_paths(ax, {"tie": torch.tensor([2.0, 2.0, 0.0])})
+    curve, cold, one = (points(line) for line in ax.lines)
+    corners = plotting.simplex_points(torch.eye(3, dtype=torch.float64))
+    torch.testing.assert_close(curve[0], corners[:2].mean(0))
+    torch.testing.assert_close(cold[0], corners[:2].mean(0))
+    torch.testing.assert_close(curve[-1], corners.mean(0), atol=1e-3, rtol=0)
+    p = softmax(torch.tensor([2.0, 2.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(one[0], plotting.simplex_points(p))
+
+
+def test_exponent_ranges_meet_at_the_borders() -> None:
+    _, ax = plt.subplots()
+    plotting.exponent_ranges(ax, {"a": (-20.0, -10.0, 11.0), "b": (-200.0, -100.0, 110.0)})
+    edges = [
+        (bar.get_x(), bar.get_x() + bar.get_width())
+        for bar in ax.patches
+        if isinstance(bar, Rectangle)
+    ]
+    zones = [(-1000, -20), (-20, -10), (-10, 11), (11, 1000)]
+    assert np.allclose(edges[:4], zones)
+    assert len(edges) == 8
+    assert len(ax.get_legend_handles_labels()[1]) == 4
 
 
 def test_simplex_corners_are_one_apart_and_the_center_is_in_the_middle() -> None:
