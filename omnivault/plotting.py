@@ -418,9 +418,10 @@ def images(
         Draw zero white, positive blue and negative red; otherwise the largest value is black.
     """
     count, height, width = pixels.shape
+    pitch = 1.6 * height  # room for a label above each row
     reach = pixels.abs().max().item()
     for n, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        left, top = (n % columns) * (width + 1), (n // columns) * (height + 3)
+        left, top = (n % columns) * (width + 1), (n // columns) * pitch
         ax.imshow(
             image.numpy(),
             cmap=SIGNED if signed else "Greys",
@@ -431,7 +432,7 @@ def images(
         ax.text(left + width / 2, top - 0.5, label, ha="center", va="bottom", fontsize=10)
     rows = -(-count // columns)
     ax.set_xlim(-0.5, min(count, columns) * (width + 1) - 0.5)
-    ax.set_ylim(rows * (height + 3) - 2.5, -3)
+    ax.set_ylim(rows * pitch - 0.55 * height, -0.4 * height)
     ax.set_aspect("equal")
     ax.axis("off")
     return ax
@@ -583,7 +584,9 @@ def reliability_diagram(ax: Axes, groups: ReliabilityBins, *, least: int = 1) ->
     # The spread that a calibrated model would have: a share of 0 or 1 has an error too.
     error = (claimed * (1 - claimed) / count).sqrt()
     ax.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
-    ax.errorbar(claimed, frequency, error, fmt="o", color=COLORS[0], markersize=4, capsize=2)
+    ax.errorbar(
+        claimed, frequency, error, fmt="o", color=COLORS[0], markersize=4, capsize=2, clip_on=False
+    )
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1.02)
     return ax
