@@ -418,7 +418,9 @@ def images(
         Draw zero white, positive blue and negative red; otherwise the largest value is black.
     """
     count, height, width = pixels.shape
-    pitch = 1.6 * height  # room for a label above each row
+    # A label's height in pixels of the images, if the row is as wide as a figure.
+    label_height = 0.035 * columns * (width + 1)
+    pitch = height + 1.3 * label_height
     reach = pixels.abs().max().item()
     for n, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         left, top = (n % columns) * (width + 1), (n // columns) * pitch
@@ -429,10 +431,12 @@ def images(
             vmax=reach,
             extent=(left, left + width, top + height, top),
         )
-        ax.text(left + width / 2, top - 0.5, label, ha="center", va="bottom", fontsize=10)
+        ax.text(
+            left + width / 2, top - 0.1 * label_height, label, ha="center", va="bottom", fontsize=10
+        )
     rows = -(-count // columns)
     ax.set_xlim(-0.5, min(count, columns) * (width + 1) - 0.5)
-    ax.set_ylim(rows * pitch - 0.55 * height, -0.4 * height)
+    ax.set_ylim(rows * pitch - label_height, -1.1 * label_height)
     ax.set_aspect("equal")
     ax.axis("off")
     return ax
