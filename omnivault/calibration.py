@@ -182,8 +182,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         ``logits`` are not floating, or ``labels`` are not integers.
     ValueError
         The shapes do not fit, a logit is not finite, a label is no class, or there is no finite
-        positive optimum: the labels are the largest logits (T -> 0 is best) or fare no better
-        than classes drawn blindly (T -> infinity is best).
+        positive optimum: the labels have the largest logits (T -> 0 is best), or no temperature
+        makes them likelier than uniform guessing (T -> infinity).
 
     Notes
     -----
@@ -208,14 +208,14 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     of_labels, of_all = z.gather(-1, labels.unsqueeze(-1)).mean(), z.mean()
     if of_labels == 0:
         raise ValueError(
-            "every label has the largest logit of its row, so the likelihood grows as T -> 0 and "
-            "no temperature is best; fit on held-out data where the model errs"
+            "every label has a largest logit of its row, so the likelihood does not fall as T -> 0 "
+            "and no temperature is best; fit on held-out data where the model errs"
         )
     if of_labels <= of_all:
         raise ValueError(
-            f"the labels' logits, on average {of_labels:.6g} below the largest, are not above "
-            f"those of all classes, {of_all:.6g}: the model is no better than chance, the uniform "
-            "distribution (T -> infinity) is best; check that labels and logits are of the same "
+            f"the labels' logits, on average {-of_labels:.6g} below the largest, are not above "
+            f"those of all classes, {-of_all:.6g} below: no temperature makes the labels likelier "
+            "than uniform guessing (T -> infinity); check that labels and logits are of the same "
             "rows"
         )
     # In units of the mean gap the optimum is of the order of one, whatever the units were.
