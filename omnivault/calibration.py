@@ -202,9 +202,16 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             f"logits must be finite, got {_some_values(logits[~logits.isfinite()])}; "
             "leave the classes out that no row allows"
         )
-    z = logits.detach().double()
-    largest = z.amax(-1, keepdim=True)
-    z = z - largest
+    # Also inside torch.inference_mode, whose tensors autograd refuses.
+    with torch.inference_mode(False), torch.enable_grad():
+        return _most_likely_temperature(logits.detach().clone().double(), labels.clone())
+
+
+def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
+    # Halves, and then numbers up to 1: differences and sums of the largest numbers overflow.
+    z = z / 2 - z.amax(-1, keepdim=True) / 2
+    size = z.abs().amax()
+    z = z / size if size > 0 else z
     of_labels, of_all = z.gather(-1, labels.unsqueeze(-1)).mean(), z.mean()
     if of_labels == 0:
         raise ValueError(
@@ -212,15 +219,17 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             "and no temperature is best; fit on held-out data where the model errs"
         )
     if of_labels <= of_all:
+        below, all_below = (float(-2 * size * mean) for mean in (of_labels, of_all))
         raise ValueError(
-            f"the labels' logits, on average {-of_labels:.6g} below the largest, are not above "
-            f"those of all classes, {-of_all:.6g} below: no temperature makes the labels likelier "
-            "than uniform guessing (T -> infinity); check that labels and logits are of the same "
-            "rows"
+            f"the labels' logits, on average {below:.6g} below the largest, are not above "
+            f"those of all classes, {all_below:.6g} below: no temperature makes the labels "
+            "likelier than uniform guessing (T -> infinity); check that labels and logits are of "
+            "the same rows"
         )
-    # In units of the mean gap the optimum is of the order of one, whatever the units were.
-    scale = -of_all
-    z = z / scale
+    # The first step of Newton's method from 1/T = 0: exact where the labels are nearly uniform,
+    # and of the right order elsewhere. In this unit the fit starts at 1.
+    unit = z.var(-1, correction=0).mean() / (of_labels - of_all)
+    z = z / unit
     log_beta = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [log_beta],
@@ -237,7 +246,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return value
 
     optimizer.step(loss)
-    return float(scale / log_beta.detach().exp())
+    return float(unit / log_beta.detach().exp() * size * 2)
 
 
 def _check_labels(rows: Tensor, labels: Tensor) -> None:

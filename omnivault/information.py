@@ -86,8 +86,8 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     >>> cross_entropy(p, q), entropy(p) + kl_divergence(p, q)
     (tensor(0.8370), tensor(0.8370))
     """
-    p32, q32 = _check_pair(p, q, dim)
-    return -torch.xlogy(p32, q32).sum(dim).to(torch.result_type(p, q))
+    p_wide, q_wide = _check_pair(p, q, dim)
+    return -torch.xlogy(p_wide, q_wide).sum(dim).to(torch.result_type(p, q))
 
 
 def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -115,8 +115,8 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     >>> kl_divergence(p, q), kl_divergence(q, p)
     (tensor(0.1438), tensor(0.1308))
     """
-    p32, q32 = _check_pair(p, q, dim)
-    terms = torch.xlogy(p32, p32) - torch.xlogy(p32, q32)
+    p_wide, q_wide = _check_pair(p, q, dim)
+    terms = torch.xlogy(p_wide, p_wide) - torch.xlogy(p_wide, q_wide)
     return terms.sum(dim).to(torch.result_type(p, q))
 
 
@@ -177,7 +177,13 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
 
 def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Raise unless p and q are distributions over the same outcomes."""
-    p32, q32 = _check_distribution(p, dim), _check_distribution(q, dim)
+    for distribution in (p, q):
+        _check_distribution(distribution, dim)
+    if dim >= 0 and p.ndim != q.ndim:
+        raise ValueError(
+            f"dim {dim} is counted from the front, and p of shape {tuple(p.shape)} and q of shape "
+            f"{tuple(q.shape)} have not as many dimensions; count it from the back, as in dim=-1"
+        )
     try:
         torch.broadcast_shapes(p.shape, q.shape)
         fit = p.shape[dim] == q.shape[dim]
@@ -188,7 +194,8 @@ def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
             f"p of shape {tuple(p.shape)} and q of shape {tuple(q.shape)} must have as many "
             f"outcomes along dim {dim} and broadcast otherwise; add dimensions with unsqueeze"
         )
-    return p32, q32
+    wide = torch.promote_types(torch.result_type(p, q), torch.float32)
+    return p.to(wide), q.to(wide)
 
 
 def _check_distribution(p: Tensor, dim: int) -> Tensor:

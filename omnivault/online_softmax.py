@@ -125,14 +125,15 @@ def chunked_softmax(z: Tensor, chunk_size: int, dim: int = -1) -> Tensor:
     _check(z, dim, 1.0)
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
         raise ValueError(f"chunk_size must be an int of at least 1, got {chunk_size!r}")
-    chunks = torch.split(z, chunk_size, dim)
+    # Converted once: gradients of the two passes are then added before they are rounded.
+    chunks = torch.split(_at_least_float32(z), min(chunk_size, z.shape[dim]), dim)
     blocks = (block_statistics(chunk, dim) for chunk in chunks)
     m, d = (statistic.unsqueeze(dim) for statistic in reduce(combine, blocks))
-    parts = [(_rescale(_at_least_float32(chunk), m) / d).to(z.dtype) for chunk in chunks]
-    return torch.cat(parts, dim)
+    return torch.cat([_rescale(chunk, m) / d for chunk in chunks], dim).to(z.dtype)
 
 
 def _rescale(z: Tensor, maximum: Tensor) -> Tensor:
     """exp(z - maximum), and 0 where z is -inf: also where the maximum is, and inf - inf is nan."""
-    # Halves, as in the softmax itself: the difference of two finite numbers may overflow.
-    return ((z / 2 - maximum / 2) * 2).exp().masked_fill(z == -torch.inf, 0.0)
+    # Halves, as in the softmax itself: the difference of two finite numbers may overflow. Filled
+    # before the exponential, whose derivative at nan is nan.
+    return ((z / 2 - maximum / 2) * 2).masked_fill(z == -torch.inf, -torch.inf).exp()

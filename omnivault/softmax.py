@@ -318,9 +318,12 @@ class SoftmaxFunction(torch.autograd.Function):
         p32, v32 = _at_least_float32(p), v.to(_at_least_float32(p).dtype)
         divisor = _a_row_each(temperature, z)
         g = p32 * (v32 - (p32 * v32).sum(-1, keepdim=True)) / divisor
-        # g sums to zero, so z may be shifted. Where z is -inf, p and g are 0, and so is the term.
-        shifted = _shift_and_divide(_at_least_float32(z), -1, divisor)
-        shifted = shifted.masked_fill(z == -torch.inf, 0.0)
+        # g sums to zero, so z may be shifted. Where (z - max z) / T is -inf, g is 0 and so is the
+        # term; the logit is replaced before the division, whose derivatives would be 0 * inf.
+        z32 = _at_least_float32(z)
+        lost = _shift_and_divide(z32.detach(), -1, divisor.detach()) == -torch.inf
+        kept = torch.where(lost, z32.detach().amax(-1, keepdim=True), z32)
+        shifted = _shift_and_divide(kept, -1, divisor)
         slope = -(g * shifted).sum(-1)
         return g.to(z.dtype), slope.sum_to_size(temperature.shape).to(temperature.dtype)
 
@@ -442,7 +445,9 @@ def _check_temperatures(temperature: Tensor, z: Tensor) -> None:
             f"got {tuple(temperature.shape)}; give one number for each row"
         )
     limits = torch.finfo(_at_least_float32(z).dtype)
-    bad = ~((temperature >= limits.tiny) & (temperature <= limits.max))
+    # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
+    wide = temperature.double()
+    bad = ~((wide >= limits.tiny) & (wide <= limits.max))
     if bad.any():
         _check_temperature(temperature[bad][0].item(), _at_least_float32(z).dtype)
 
