@@ -246,7 +246,18 @@ def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
         return value
 
     optimizer.step(loss)
-    return float(unit / log_beta.detach().exp() * size * 2)
+    beta = log_beta.detach().exp()
+    # LBFGS stops where the loss no longer changes. Its derivative, which has a simple zero, still
+    # does, and Newton's method uses up its digits: in a step or two, unless the loss is very flat.
+    for _ in range(1000):
+        p = torch.softmax(beta * z, -1)
+        mean = (p * z).sum(-1, keepdim=True)
+        slope = mean.mean() - z.gather(-1, labels.unsqueeze(-1)).mean()
+        curvature = (p * (z - mean) ** 2).sum(-1).mean()
+        before, beta = beta, (beta - slope / curvature).clamp(beta / 2, beta * 2)
+        if (beta - before).abs() <= 1e-12 * beta:
+            break
+    return float(unit / beta * size * 2)
 
 
 def _check_labels(rows: Tensor, labels: Tensor) -> None:

@@ -318,11 +318,10 @@ class SoftmaxFunction(torch.autograd.Function):
         p32, v32 = _at_least_float32(p), v.to(_at_least_float32(p).dtype)
         divisor = _a_row_each(temperature, z)
         g = p32 * (v32 - (p32 * v32).sum(-1, keepdim=True)) / divisor
-        # g sums to zero, so z may be shifted. Where (z - max z) / T is -inf, g is 0 and so is the
-        # term; the logit is replaced before the division, whose derivatives would be 0 * inf.
+        # g sums to zero, so z may be shifted. Where p is 0, so are g and the term; the logit, which
+        # may be -inf, is replaced before anything is done to it that has a derivative.
         z32 = _at_least_float32(z)
-        lost = _shift_and_divide(z32.detach(), -1, divisor.detach()) == -torch.inf
-        kept = torch.where(lost, z32.detach().amax(-1, keepdim=True), z32)
+        kept = torch.where(p == 0, z32.detach().amax(-1, keepdim=True), z32)
         shifted = _shift_and_divide(kept, -1, divisor)
         slope = -(g * shifted).sum(-1)
         return g.to(z.dtype), slope.sum_to_size(temperature.shape).to(temperature.dtype)
