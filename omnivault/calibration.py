@@ -8,6 +8,7 @@ number, the temperature, mends most of it (Guo, Pleiss, Sun and Weinberger, 2017
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -208,10 +209,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
-    # Halves, and then numbers up to 1: differences and sums of the largest numbers overflow.
+    # Halves, and then numbers up to 1: differences and sums of the largest numbers overflow. By
+    # powers of two, so that nothing is rounded.
     z = z / 2 - z.amax(-1, keepdim=True) / 2
-    size = z.abs().amax()
-    z = z / size if size > 0 else z
+    exponent = max(int(torch.frexp(z.abs().amax()).exponent), -1000)
+    z = z * 2.0**-exponent
     of_labels, of_all = z.gather(-1, labels.unsqueeze(-1)).mean(), z.mean()
     if of_labels == 0:
         raise ValueError(
@@ -219,7 +221,7 @@ def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
             "and no temperature is best; fit on held-out data where the model errs"
         )
     if of_labels <= of_all:
-        below, all_below = (float(-2 * size * mean) for mean in (of_labels, of_all))
+        below, all_below = (-math.ldexp(mean, exponent + 1) for mean in (of_labels, of_all))
         raise ValueError(
             f"the labels' logits, on average {below:.6g} below the largest, are not above "
             f"those of all classes, {all_below:.6g} below: no temperature makes the labels "
@@ -257,7 +259,7 @@ def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
         before, beta = beta, (beta - slope / curvature).clamp(beta / 2, beta * 2)
         if (beta - before).abs() <= 1e-12 * beta:
             break
-    return float(unit / beta * size * 2)
+    return math.ldexp(float(unit / beta), exponent + 1)
 
 
 def _check_labels(rows: Tensor, labels: Tensor) -> None:
