@@ -1322,6 +1322,21 @@ OUT_OF_RANGE: dict[str, tuple[torch.dtype, torch.dtype, float, str, float]] = {
         NOT_HELD.format(*IN_SINGLE, "1e-39"),
         torch.finfo(torch.float32).tiny,
     ),
+    # Rounded to float32 these two would be in range, as their neighbors are.
+    "just above float32": (
+        torch.float32,
+        torch.float64,
+        math.nextafter(torch.finfo(torch.float32).max, INF),
+        NOT_HELD.format(*IN_SINGLE, math.nextafter(torch.finfo(torch.float32).max, INF)),
+        torch.finfo(torch.float32).max,
+    ),
+    "just below float32": (
+        torch.float32,
+        torch.float64,
+        math.nextafter(torch.finfo(torch.float32).tiny, 0.0),
+        NOT_HELD.format(*IN_SINGLE, math.nextafter(torch.finfo(torch.float32).tiny, 0.0)),
+        torch.finfo(torch.float32).tiny,
+    ),
     # Half precision is computed in float32, so float32's range counts: 1e5 is above float16's.
     "above float32, float16": (
         torch.float16,
@@ -1381,10 +1396,7 @@ NARROW: dict[str, tuple[torch.dtype, torch.dtype, float, str, float]] = {
 
 @pytest.mark.parametrize(
     ("dtype", "t_dtype", "bad", "message", "good"),
-    [
-        *[pytest.param(*row, id=name) for name, row in OUT_OF_RANGE.items()],
-        *[pytest.param(*row, id=name) for name, row in NARROW.items()],
-    ],
+    [pytest.param(*row, id=name) for name, row in (OUT_OF_RANGE | NARROW).items()],
 )
 def test_a_temperature_out_of_range_is_shown_wherever_it_stands(
     dtype: torch.dtype, t_dtype: torch.dtype, bad: float, message: str, good: float
