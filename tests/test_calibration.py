@@ -1129,6 +1129,25 @@ def test_just_inside_the_condition_there_is_a_temperature(
     assert fit_temperature(z, labels) == pytest.approx(expected, rel=ACCURACY + rounding)
 
 
+@pytest.mark.parametrize("decades", [2, 6, 14])
+def test_temperature_of_gaps_of_every_size(decades: int) -> None:
+    random = np.random.default_rng(decades)
+    fits = 0
+    for _ in range(60):
+        n = int(random.integers(2, 9))
+        gaps = 10 ** random.uniform(-decades, 0, n)
+        z = torch.tensor(np.stack([gaps, np.zeros(n)], -1))
+        labels = torch.tensor(random.random(n) < 0.3).long()
+        of_labels, of_all, largest = levels(z, labels)
+        if of_all < of_labels < largest:
+            fits += 1
+            spread = float((of_labels - of_all) / (largest - of_all))
+            rel = ACCURACY + 8 * unit(torch.float64) / spread
+            expected = exact_temperature(z, labels)
+            assert fit_temperature(z, labels) == pytest.approx(expected, rel=rel, abs=0)
+    assert fits > 20
+
+
 CHANCE = (
     "the labels' logits, on average {} below the largest, are not above those of all classes, {} "
     "below: no temperature makes the labels likelier than uniform guessing (T -> infinity); check "
@@ -1203,10 +1222,22 @@ def test_logits_that_say_nothing_have_no_temperature(z: Tensor) -> None:
         fit_temperature(z, torch.zeros(len(z), dtype=torch.int64))
 
 
-def test_temperature_of_the_largest_logits() -> None:
-    z = torch.tensor([[0.5e308, -0.5e308]] * 3, dtype=torch.float64)
-    expected = 1e308 / math.log(2)
-    assert fit_temperature(z, torch.tensor([0, 0, 1])) == pytest.approx(expected, rel=ACCURACY)
+@pytest.mark.parametrize(
+    ("logits", "right"),
+    [
+        # In turn too large for a sum, for a difference, and too small for the inverse.
+        ((0.5e308, -0.5e308), 2),
+        ((1e308, -1e308), 99),
+        ((1e-310, 0.0), 2),
+    ],
+)
+def test_temperature_of_the_largest_and_the_smallest_logits(
+    logits: tuple[float, float], right: int
+) -> None:
+    z = torch.tensor([logits], dtype=torch.float64).expand(right + 1, 2)
+    labels = torch.tensor([0] * right + [1])
+    expected = logits[0] / math.log(right) - logits[1] / math.log(right)
+    assert fit_temperature(z, labels) == pytest.approx(expected, rel=ACCURACY, abs=0)
 
 
 def finite(values: str) -> str:
