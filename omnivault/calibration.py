@@ -251,13 +251,16 @@ def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
     beta = log_beta.detach().exp()
     # LBFGS stops where the loss no longer changes. Its derivative, which has a simple zero, still
     # does, and Newton's method uses up its digits: in a step or two, unless the loss is very flat.
+    step = math.inf
     for _ in range(1000):
         p = torch.softmax(beta * z, -1)
         mean = (p * z).sum(-1, keepdim=True)
         slope = mean.mean() - z.gather(-1, labels.unsqueeze(-1)).mean()
         curvature = (p * (z - mean) ** 2).sum(-1).mean()
         before, beta = beta, (beta - slope / curvature).clamp(beta / 2, beta * 2)
-        if (beta - before).abs() <= 1e-12 * beta:
+        # A small step that is not smaller than the last one is rounding.
+        last, step = step, float((beta - before).abs() / beta)
+        if step <= 1e-12 or (step < 1e-3 and step >= last):
             break
     return math.ldexp(float(unit / beta), exponent + 1)
 
