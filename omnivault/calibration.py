@@ -158,8 +158,9 @@ def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) ->
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     r"""Temperature at which the labels are most likely.
 
-    Minimizes the mean negative log-likelihood of ``labels`` under softmax_T(logits) with LBFGS.
-    In :math:`\beta = 1/T` it is convex, and its derivative is the mean over the rows of
+    Minimizes the mean negative log-likelihood of ``labels`` under softmax_T(logits), with LBFGS
+    and, for the last digits, Newton's method on its derivative. In :math:`\beta = 1/T` it is
+    convex, and its derivative is the mean over the rows of
     :math:`\mathbb{E}_p[z] - z_y`. A minimum at a positive finite T therefore exists, and is the
     only one, if and only if the mean logit of the labels lies strictly between the mean logit of
     all classes and the mean of the largest logits.

@@ -77,7 +77,8 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     Notes
     -----
     Where ``q`` comes from logits, ``-(p * log_softmax(z)).sum(-1)`` is more accurate: a ``q``
-    that has underflowed to 0 has an infinite cost. The identity H(p, q) = H(p) + KL(p || q) is
+    that has underflowed to 0 has an infinite cost, and where ``p`` is 0 too the gradient for
+    ``q`` is nan. The identity H(p, q) = H(p) + KL(p || q) is
     that of Cover and Thomas (2006), chapter 5.
 
     Examples

@@ -134,6 +134,5 @@ def chunked_softmax(z: Tensor, chunk_size: int, dim: int = -1) -> Tensor:
 
 def _rescale(z: Tensor, maximum: Tensor) -> Tensor:
     """exp(z - maximum), and 0 where z is -inf: also where the maximum is, and inf - inf is nan."""
-    # Halves, as in the softmax itself: the difference of two finite numbers may overflow. Filled
-    # before the exponential, whose derivative at nan is nan.
-    return ((z / 2 - maximum / 2) * 2).masked_fill(z == -torch.inf, -torch.inf).exp()
+    # Filled before the exponential, whose derivative at nan is nan.
+    return (z - maximum).masked_fill(z == -torch.inf, -torch.inf).exp()
