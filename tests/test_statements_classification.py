@@ -38,13 +38,7 @@ from omnivault.softmax import log_softmax, softmax
 U = unit(torch.float64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Thousands of products of small matrices: on a busy machine threads wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # The probability with which a test with random draws would fail at another seed, at most.
