@@ -1,0 +1,259 @@
+r"""The distributions that a token is drawn from: Bernoulli, categorical and multinomial.
+
+Each is one step from the last: one event of two outcomes, one of K, and n of K. ``probs`` may
+have any batch shape; draws take a generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from omnivault.information import _check_distribution
+from omnivault.softmax import _some_values
+
+__all__ = ["Bernoulli", "Categorical", "Multinomial"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bernoulli:
+    r"""One event that happens with probability :math:`\pi`; outcomes 0 and 1.
+
+    Parameters
+    ----------
+    probs
+        :math:`\pi`, floating, of any shape, each in [0, 1].
+
+    Raises
+    ------
+    TypeError
+        ``probs`` is not a tensor of a floating dtype.
+    ValueError
+        A probability lies outside [0, 1].
+
+    Examples
+    --------
+    >>> coin = Bernoulli(torch.tensor(0.3))
+    >>> coin.pmf(torch.tensor([0, 1])), coin.mean, coin.variance
+    (tensor([0.7000, 0.3000]), tensor(0.3000), tensor(0.2100))
+    """
+
+    probs: Tensor
+
+    def __post_init__(self) -> None:
+        _check_floating(self.probs)
+        outside = ~((self.probs >= 0) & (self.probs <= 1))
+        if bool(outside.any()):
+            raise ValueError(
+                f"probs must lie in [0, 1], got {_some_values(self.probs[outside])}; "
+                "turn logits into probabilities with torch.sigmoid first"
+            )
+
+    def pmf(self, y: Tensor) -> Tensor:
+        r""":math:`P(Y = y) = \pi^y (1 - \pi)^{1 - y}` for y in {0, 1}; 0 for any other number."""
+        return self.log_pmf(y).exp()
+
+    def log_pmf(self, y: Tensor) -> Tensor:
+        """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
+        value = torch.where(y == 1, self.probs.log(), (-self.probs).log1p())
+        return torch.where((y == 0) | (y == 1), value, -torch.inf)
+
+    @property
+    def mean(self) -> Tensor:
+        r""":math:`E[Y] = \pi`."""
+        return self.probs
+
+    @property
+    def variance(self) -> Tensor:
+        r""":math:`\pi (1 - \pi)`."""
+        return self.probs * (1 - self.probs)
+
+    def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Independent outcomes, int64 of shape ``(draws, *probs.shape)``."""
+        _check_count(draws, "draws")
+        chances = self.probs.expand(draws, *self.probs.shape)
+        return torch.bernoulli(chances, generator=generator).long()
+
+
+@dataclass(frozen=True, eq=False)
+class Categorical:
+    r"""One event with K outcomes, of which k has the probability :math:`\pi_k`.
+
+    Outcomes are indices 0, ..., K - 1. ``mean`` and ``covariance`` are those of the one-hot
+    vector that an index stands for; an index itself has no mean that means anything.
+
+    Parameters
+    ----------
+    probs
+        :math:`\pi`, floating, of shape ``(..., K)``, non-negative, each row summing to one.
+
+    Raises
+    ------
+    TypeError
+        ``probs`` is not a tensor of a floating dtype.
+    ValueError
+        A probability is negative, or a row does not sum to one (to 0.001; to 0.05 in half
+        precision).
+
+    Examples
+    --------
+    >>> die = Categorical(torch.tensor([0.5, 0.3, 0.2]))
+    >>> die.pmf(torch.tensor([0, 2]))
+    tensor([0.5000, 0.2000])
+    >>> die.covariance  # the Jacobian of softmax, in other words
+    tensor([[ 0.2500, -0.1500, -0.1000],
+            [-0.1500,  0.2100, -0.0600],
+            [-0.1000, -0.0600,  0.1600]])
+    """
+
+    probs: Tensor
+
+    def __post_init__(self) -> None:
+        _check_rows(self.probs)
+
+    def pmf(self, y: Tensor) -> Tensor:
+        r""":math:`P(Y = y) = \prod_k \pi_k^{[y = k]}` for indices y that broadcast with the batch.
+
+        0 for an index outside 0, ..., K - 1.
+        """
+        return self.log_pmf(y).exp()
+
+    def log_pmf(self, y: Tensor) -> Tensor:
+        """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
+        if y.is_floating_point() or y.dtype == torch.bool:
+            raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
+        batch = torch.broadcast_shapes(y.shape, self.probs.shape[:-1])
+        y = y.expand(batch)
+        rows = self.probs.expand(*batch, self.probs.shape[-1])
+        inside = (y >= 0) & (y < self.probs.shape[-1])
+        picked = rows.gather(-1, torch.where(inside, y, 0).long().unsqueeze(-1)).squeeze(-1)
+        return torch.where(inside, picked.log(), -torch.inf)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""Mean of the one-hot vector, :math:`\pi`, of shape ``(..., K)``."""
+        return self.probs
+
+    @property
+    def covariance(self) -> Tensor:
+        r""":math:`\mathrm{diag}(\pi) - \pi \pi^\top`, of shape ``(..., K, K)``."""
+        return _covariance(self.probs)
+
+    def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Independent indices, int64 of shape ``(draws, ...)``."""
+        _check_count(draws, "draws")
+        rows = self.probs.reshape(-1, self.probs.shape[-1])
+        drawn = torch.multinomial(rows, draws, replacement=True, generator=generator)
+        return drawn.T.reshape(draws, *self.probs.shape[:-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Multinomial:
+    r"""How often each of K outcomes came up in n independent categorical draws.
+
+    Outcomes are vectors of K counts that sum to n.
+
+    Parameters
+    ----------
+    n
+        Number of draws, at least 1.
+    probs
+        :math:`\pi`, floating, of shape ``(..., K)``, non-negative, each row summing to one.
+
+    Raises
+    ------
+    TypeError
+        ``n`` is not an int, or ``probs`` is not a tensor of a floating dtype.
+    ValueError
+        ``n`` is below 1, a probability is negative, or a row does not sum to one (to 0.001; to
+        0.05 in half precision).
+
+    Examples
+    --------
+    >>> rolls = Multinomial(3, torch.tensor([0.5, 0.3, 0.2]))
+    >>> rolls.pmf(torch.tensor([1, 1, 1]))  # 3! * 0.5 * 0.3 * 0.2
+    tensor(0.1800)
+    >>> rolls.mean
+    tensor([1.5000, 0.9000, 0.6000])
+    """
+
+    n: int
+    probs: Tensor
+
+    def __post_init__(self) -> None:
+        _check_count(self.n, "n")
+        _check_rows(self.probs)
+
+    def pmf(self, y: Tensor) -> Tensor:
+        r""":math:`P(Y = y) = \frac{n!}{\prod_k y_k!} \prod_k \pi_k^{y_k}` for counts ``(..., K)``.
+
+        0 for counts that are negative, not whole, or do not sum to n.
+        """
+        return self.log_pmf(y).exp()
+
+    def log_pmf(self, y: Tensor) -> Tensor:
+        """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
+        if y.ndim == 0 or y.shape[-1] != self.probs.shape[-1]:
+            raise ValueError(
+                f"y must hold {self.probs.shape[-1]} counts in its last dimension, "
+                f"got shape {tuple(y.shape)}"
+            )
+        counts = y.double()  # lgamma of a large count has few digits left in float32
+        possible = (
+            (counts >= 0).all(-1) & (counts == counts.round()).all(-1) & (counts.sum(-1) == self.n)
+        )
+        counts = torch.where(possible.unsqueeze(-1), counts, 0)
+        orders = torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)
+        value = orders + torch.xlogy(counts, self.probs.double()).sum(-1)
+        return torch.where(possible, value, -torch.inf).to(self.probs.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        r""":math:`n \pi`, of shape ``(..., K)``."""
+        return self.n * self.probs
+
+    @property
+    def covariance(self) -> Tensor:
+        r""":math:`n (\mathrm{diag}(\pi) - \pi \pi^\top)`, of shape ``(..., K, K)``."""
+        return self.n * _covariance(self.probs)
+
+    def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Independent vectors of counts, int64 of shape ``(draws, ..., K)``."""
+        _check_count(draws, "draws")
+        indices = Categorical(self.probs).sample(draws * self.n, generator=generator)
+        indices = indices.reshape(draws, self.n, *self.probs.shape[:-1]).movedim(1, -1)
+        counts = torch.zeros(*indices.shape[:-1], self.probs.shape[-1], dtype=torch.int64)
+        return counts.scatter_add_(-1, indices, torch.ones_like(indices))
+
+
+def _covariance(probs: Tensor) -> Tensor:
+    return torch.diag_embed(probs) - probs.unsqueeze(-1) * probs.unsqueeze(-2)
+
+
+def _check_rows(probs: Tensor) -> None:
+    _check_floating(probs)
+    if probs.ndim == 0 or probs.shape[-1] == 0:
+        raise ValueError(
+            f"probs need a last dimension that holds at least one outcome, got shape "
+            f"{tuple(probs.shape)}"
+        )
+    if bool(probs.isnan().any()):
+        raise ValueError(f"probs hold nan: {_some_values(probs)}")
+    _check_distribution(probs, -1)
+
+
+def _check_floating(probs: Tensor) -> None:
+    if not isinstance(probs, Tensor) or not probs.is_floating_point():
+        raise TypeError(
+            f"probs must be a tensor of a floating dtype, got {probs!r}; "
+            "torch.tensor(...) makes one"
+        )
+
+
+def _check_count(n: int, name: str) -> None:
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"{name} must be an int, got {n!r}")
+    if n < 1:
+        raise ValueError(f"{name} must be at least 1, got {n}")
