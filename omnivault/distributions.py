@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from omnivault.information import _check_distribution
-from omnivault.softmax import _some_values
+from omnivault.softmax import _at_least_float32, _some_values
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
 
@@ -53,7 +53,8 @@ class Bernoulli:
 
     def pmf(self, y: Tensor) -> Tensor:
         r""":math:`P(Y = y) = \pi^y (1 - \pi)^{1 - y}` for y in {0, 1}; 0 for any other number."""
-        return self.log_pmf(y).exp()
+        value = torch.where(y == 1, self.probs, 1 - self.probs)
+        return torch.where((y == 0) | (y == 1), value, 0)
 
     def log_pmf(self, y: Tensor) -> Tensor:
         """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
@@ -118,10 +119,6 @@ class Categorical:
 
         0 for an index outside 0, ..., K - 1.
         """
-        return self.log_pmf(y).exp()
-
-    def log_pmf(self, y: Tensor) -> Tensor:
-        """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
         if y.is_floating_point() or y.dtype == torch.bool:
             raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
         batch = torch.broadcast_shapes(y.shape, self.probs.shape[:-1])
@@ -129,7 +126,11 @@ class Categorical:
         rows = self.probs.expand(*batch, self.probs.shape[-1])
         inside = (y >= 0) & (y < self.probs.shape[-1])
         picked = rows.gather(-1, torch.where(inside, y, 0).long().unsqueeze(-1)).squeeze(-1)
-        return torch.where(inside, picked.log(), -torch.inf)
+        return torch.where(inside, picked, 0)
+
+    def log_pmf(self, y: Tensor) -> Tensor:
+        """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
+        return self.pmf(y).log()
 
     @property
     def mean(self) -> Tensor:
@@ -144,7 +145,8 @@ class Categorical:
     def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Independent indices, int64 of shape ``(draws, ...)``."""
         _check_count(draws, "draws")
-        rows = self.probs.reshape(-1, self.probs.shape[-1])
+        # In half precision the race behind a single draw has ties, which the first index wins.
+        rows = _at_least_float32(self.probs).reshape(-1, self.probs.shape[-1])
         drawn = torch.multinomial(rows, draws, replacement=True, generator=generator)
         return drawn.T.reshape(draws, *self.probs.shape[:-1])
 
@@ -191,10 +193,13 @@ class Multinomial:
 
         0 for counts that are negative, not whole, or do not sum to n.
         """
-        return self.log_pmf(y).exp()
+        return self._log_pmf_in_float64(y).exp().to(self.probs.dtype)
 
     def log_pmf(self, y: Tensor) -> Tensor:
         """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
+        return self._log_pmf_in_float64(y).to(self.probs.dtype)
+
+    def _log_pmf_in_float64(self, y: Tensor) -> Tensor:
         if y.ndim == 0 or y.shape[-1] != self.probs.shape[-1]:
             raise ValueError(
                 f"y must hold {self.probs.shape[-1]} counts in its last dimension, "
@@ -207,7 +212,7 @@ class Multinomial:
         counts = torch.where(possible.unsqueeze(-1), counts, 0)
         orders = torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)
         value = orders + torch.xlogy(counts, self.probs.double()).sum(-1)
-        return torch.where(possible, value, -torch.inf).to(self.probs.dtype)
+        return torch.where(possible, value, -torch.inf)
 
     @property
     def mean(self) -> Tensor:

@@ -6,11 +6,12 @@ token is kept; the probabilities of those that are kept are renormalized by the 
 follows. The last dimension is the vocabulary, every other one is a batch dimension, and
 half-precision logits are compared in float32.
 
-The kept sets are those of the logits processors of Hugging Face Transformers, in ties too:
+The kept sets are those of the logits processors of Hugging Face Transformers. Of ties it becomes:
 
 ============= ===================================================================================
 ``top_k``     every token whose logit equals the k-th largest is kept, so there may be more than k
-``top_p``     among equal logits, those of the highest index are kept
+``top_p``     of equal logits at the border, as many as are needed are kept, the highest indices
+              (Transformers keeps as many, and leaves it to an unstable sort which)
 ``min_p``     equal probabilities are kept or ruled out together
 ``typical_p`` tokens equally far from the entropy are kept or ruled out together
 ============= ===================================================================================
@@ -154,7 +155,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     tensor([0.5000, 0.2500, 0.0000, 0.1250])
     """
     _check_logits(logits)
-    _check_share(p, "p")
+    p = _check_share(p)
     ascending, order = _at_least_float32(logits).sort(dim=-1, stable=True)
     removed = ascending.softmax(-1).cumsum(-1) <= 1 - p
     removed[..., -1] = False
@@ -191,7 +192,7 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     tensor([0.5000, 0.2500, 0.0000, 0.0000])
     """
     _check_logits(logits)
-    _check_share(p, "p")
+    p = _check_share(p)
     probs = _at_least_float32(logits).softmax(-1)
     return logits.masked_fill(probs < p * probs.amax(-1, keepdim=True), -torch.inf)
 
@@ -229,7 +230,7 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     tensor([0.0000, 0.3000, 0.0000, 0.0000, 0.0000])
     """
     _check_logits(logits)
-    _check_share(p, "p")
+    p = _check_share(p)
     z = _at_least_float32(logits)
     log_probs = z.log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).nansum(-1, keepdim=True)
@@ -327,12 +328,11 @@ def sample(
             "0 is greedy, 1 leaves the model's distribution as it is"
         )
     cold = temperatures == 0
-    z = _at_least_float32(logits)
+    # Top-k commutes with temperature. It comes first here, since the shift may round to a tie.
+    z = _at_least_float32(logits if top_k is None else _top_k(logits, top_k))
     # Softmax does not see the shift, and a quotient of a number that is at most 0 cannot become
     # +inf, however small T is.
     z = (z - z.amax(-1, keepdim=True)) / torch.where(cold, 1.0, temperatures)
-    if top_k is not None:
-        z = _top_k(z, top_k)
     if top_p is not None:
         z = _top_p(z, top_p)
     if min_p is not None:
@@ -352,8 +352,9 @@ def _draw(probs: Tensor, generator: torch.Generator | Sequence[torch.Generator] 
                 f"{len(generator)} generators for {len(rows)} rows; "
                 "give one for all rows, or one for each"
             )
-        drawn = torch.stack(
-            [torch.multinomial(row, 1, generator=g) for row, g in zip(rows, generator, strict=True)]
+        each = zip(rows, generator, strict=True)
+        drawn = torch.tensor(
+            [torch.multinomial(row, 1, generator=g).item() for row, g in each], dtype=torch.int64
         )
     return drawn.reshape(probs.shape[:-1])
 
@@ -415,8 +416,9 @@ def _check_logits(logits: Tensor) -> None:
         raise ValueError(f"logits of a row {ailment}: {_some_values(row)}; {remedy}")
 
 
-def _check_share(p: float, name: str) -> None:
+def _check_share(p: float) -> float:
     if isinstance(p, bool) or not isinstance(p, Real):
-        raise TypeError(f"{name} must be a number such as 0.9, got {p!r}")
+        raise TypeError(f"p must be a number such as 0.9, got {p!r}")
     if not 0 < p <= 1:
-        raise ValueError(f"{name} must lie in (0, 1], got {p}; leave it out to keep every token")
+        raise ValueError(f"p must lie in (0, 1], got {p}; leave it out to keep every token")
+    return float(p)

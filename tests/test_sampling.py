@@ -1,0 +1,702 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DTYPES, SINGLE_DOUBLE, as_double, exact_softmax, whole_rows
+from torch import Tensor
+from transformers.generation import logits_process as hf
+
+from omnivault.language_model import load_language_model
+from omnivault.sampling import apply_temperature, greedy, min_p, sample, top_k, top_p, typical_p
+
+INF, NAN = math.inf, math.nan
+
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+Truncation = Callable[[Tensor, Any], Tensor]
+# Each with its counterpart, and with settings of it.
+TRUNCATIONS: dict[str, tuple[Truncation, Any, tuple[float, ...]]] = {
+    "top_k": (top_k, hf.TopKLogitsWarper, (1, 2, 50, 999)),
+    "top_p": (top_p, hf.TopPLogitsWarper, (1e-9, 0.1, 0.5, 0.9, 0.999, 1.0)),
+    "min_p": (min_p, hf.MinPLogitsWarper, (1e-50, 1e-3, 0.05, 0.5, 1.0)),
+    "typical_p": (typical_p, hf.TypicalLogitsWarper, (1e-9, 0.2, 0.5, 0.95, 0.999)),
+}
+truncations = pytest.mark.parametrize("name", TRUNCATIONS)
+# With a fixed seed a test passes for ever or fails for ever. The rate is how often another seed
+# would fail a test of a sampler that is right.
+FALSE_ALARM = 1e-3
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def kept(logits: Tensor) -> Tensor:
+    return logits > -INF
+
+
+def tokens(logits: Tensor) -> list[int]:
+    """The indices kept in one row."""
+    return kept(logits).nonzero().flatten().tolist()
+
+
+def logits_of(kind: str, rows: int, vocabulary: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random rows; the seed depends on the shape alone."""
+    g = generator(rows * vocabulary)
+    z = torch.randn(rows, vocabulary, generator=g, dtype=torch.float64)
+    if kind == "ties":  # a handful of values, so many tokens share each
+        z = (2 * z).round()
+    elif kind == "masked":  # about half of them, and never the first
+        z = z.masked_fill(torch.rand(z.shape, generator=g).roll(1) < 0.5, -INF)
+        z[:, 0] = 0.5
+    else:
+        z = float(kind) * z
+    return z.to(dtype)
+
+
+KINDS = ("0.1", "1", "10", "ties", "masked")
+
+
+@pytest.fixture(scope="module")
+def real_logits() -> Tensor:
+    model = load_language_model()
+    text = "The ferry leaves at nine, but the captain said he would wait for us. One, two, three,"
+    return model.logits(model.encode(text))
+
+
+# What Transformers does ---------------------------------------------------------------------------
+
+
+def assert_same_tokens(ours: Tensor, theirs: Tensor, name: str = "top_p") -> None:
+    """Transformers sorts unstably: beyond 16 tokens, which of several equals it keeps is chance."""
+    if name == "top_p" and ours.shape[-1] > 16:
+        ours, theirs = ours.sort().values, theirs.sort().values
+    assert torch.equal(ours, theirs)
+
+
+@truncations
+@pytest.mark.parametrize("vocabulary", [2, 3, 10, 100, 1000])
+def test_the_kept_sets_are_those_of_transformers(name: str, vocabulary: int) -> None:
+    ours, theirs, settings = TRUNCATIONS[name]
+    for dtype in SINGLE_DOUBLE:
+        for kind in KINDS:
+            z = logits_of(kind, 50 if vocabulary == 1000 else 200, vocabulary, dtype)
+            for setting in settings:
+                if name == "top_k":
+                    setting = min(int(setting), vocabulary)
+                assert_same_tokens(ours(z, setting), theirs(setting)(None, z), name)
+
+
+@truncations
+def test_so_are_those_of_a_real_model(name: str, real_logits: Tensor) -> None:
+    ours, theirs, settings = TRUNCATIONS[name]
+    for setting in settings[1::2]:
+        assert torch.equal(ours(real_logits, setting), theirs(setting)(None, real_logits))
+
+
+def test_temperature_is_that_of_transformers(real_logits: Tensor) -> None:
+    for temperature in (1e-3, 0.3, 0.7, 1.0, 1.3, 50.0):
+        theirs = hf.TemperatureLogitsWarper(temperature)
+        for z in (real_logits, *(logits_of(kind, 200, 100, torch.float64) for kind in KINDS)):
+            assert torch.equal(apply_temperature(z, temperature), theirs(None, z))
+
+
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Collects the probabilities that every draw is made from."""
+    seen: list[Tensor] = []
+    multinomial = torch.multinomial
+
+    def spy(probs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        seen.append(probs)
+        return multinomial(probs, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "multinomial", spy)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("temperature", "k", "p", "m"),
+    [(0.3, 50, 0.9, 0.1), (0.7, 5, 0.5, 0.01), (1.5, 900, 0.8, 0.02), (4.0, 10, 0.75, 0.4)],
+)
+def test_sample_composes_the_processors_in_their_order(
+    temperature: float, k: int, p: float, m: float, real_logits: Tensor, weights: list[Tensor]
+) -> None:
+    settings: dict[str, Any] = {"temperature": temperature, "top_p": p, "min_p": m}
+    for z in (real_logits, *(logits_of(kind, 200, n) for kind in KINDS for n in (10, 1000))):
+        settings["top_k"] = min(k, z.shape[-1])
+        drawn = sample(z, **settings, generator=generator(1))
+        theirs: Any = z
+        for processor in (
+            hf.TemperatureLogitsWarper(temperature),
+            hf.TopKLogitsWarper(settings["top_k"]),
+            hf.TopPLogitsWarper(p),
+            hf.MinPLogitsWarper(m),
+        ):
+            theirs = processor(theirs, theirs)  # of the first argument nothing is used
+        probs = weights.pop()
+        assert_same_tokens(torch.where(probs > 0, z, -INF), torch.where(kept(theirs), z, -INF))
+        if torch.equal(probs > 0, kept(theirs)):  # unless another of several equals is kept
+            again = torch.multinomial(theirs.softmax(-1), 1, generator=generator(1))
+            assert torch.equal(drawn, again.squeeze(-1))
+
+
+# The definitions ----------------------------------------------------------------------------------
+
+
+def nucleus(probs: list[float], p: float) -> list[int]:
+    """Kept while the mass of what comes before, of higher probability or index, is below p."""
+    before, inside = Fraction(0), []
+    for i in sorted(range(len(probs)), key=lambda i: (probs[i], i), reverse=True):
+        if before < p:
+            inside.append(i)
+        before += Fraction(probs[i])
+    return sorted(inside)
+
+
+def typical(probs: list[float], p: float) -> list[int]:
+    """Nearest to the entropy first, until the mass reaches p; those as near as the last too."""
+    surprise = [-math.log(q) if q else INF for q in probs]
+    entropy = math.fsum(q * s for q, s in zip(probs, surprise, strict=True) if q)
+    distance = [abs(s - entropy) for s in surprise]
+    mass = Fraction(0)
+    for i in sorted(range(len(probs)), key=lambda i: distance[i]):
+        mass += Fraction(probs[i])
+        if mass >= p:
+            # Equal probabilities are at one distance; others may be, but for rounding.
+            return [j for j in range(len(probs)) if distance[j] <= distance[i] + 1e-12]
+    return list(range(len(probs)))
+
+
+def subset_masses(z: Tensor, p: float) -> bool:
+    """Whether no set of tokens has a mass so near to p that rounding decides."""
+    masses = torch.zeros(1, dtype=torch.float64)
+    for q in z.double().softmax(-1):
+        masses = torch.cat([masses, masses + q])
+    return bool(((masses - p).abs() > 1e-12).all())
+
+
+@given(whole_rows(1, 8, 3), st.floats(0.01, 0.99))
+def test_sets_follow_the_definitions(z: Tensor, p: float) -> None:
+    probs = as_double(exact_softmax(z)).tolist()
+    if subset_masses(z, p):
+        assert tokens(top_p(z, p)) == nucleus(probs, p)
+        assert tokens(typical_p(z, p)) == typical(probs, p)
+    gap = (z.max() - z).tolist()
+    if all(abs(g + math.log(p)) > 1e-9 for g in gap):
+        assert tokens(min_p(z, p)) == [i for i, g in enumerate(gap) if g <= math.log(1 / p)]
+    for k in range(1, len(z) + 1):
+        larger = [sum(other > value for other in z.tolist()) for value in z.tolist()]
+        assert tokens(top_k(z, k)) == [i for i, n in enumerate(larger) if n < k]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_nucleus_is_the_smallest_set_that_reaches_p(kind: str) -> None:
+    z = logits_of(kind, 500, 40, torch.float64)
+    probs = z.softmax(-1)
+    for p in (0.05, 0.5, 0.9, 0.99):
+        inside = kept(top_p(z, p))
+        mass = torch.where(inside, probs, 0.0).sum(-1)
+        smallest = torch.where(inside, probs, INF).amin(-1)
+        # It reaches p, without the least of it it does not, and nothing outside is larger.
+        assert bool((mass >= p - 1e-12).all())
+        assert bool((mass - smallest < p + 1e-12).all())
+        assert bool((torch.where(inside, 0.0, probs).amax(-1) <= smallest).all())
+
+
+DYADIC = [0.5, 0.25, 0.125, 0.125]
+# A probability of 2^-j has a surprise of j log 2: these have an entropy of 2 log 2.
+TWO_BITS = [0.25, 0.25, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("truncation", "probs", "setting", "expected"),
+    [
+        pytest.param(top_p, DYADIC, 0.5, [0], id="p reached by the first alone"),
+        pytest.param(top_p, DYADIC, 0.51, [0, 1], id="p crossed by the second"),
+        pytest.param(top_p, DYADIC, 0.75, [0, 1], id="p reached exactly by two"),
+        pytest.param(top_p, DYADIC, 0.76, [0, 1, 3], id="the higher index of two equals"),
+        pytest.param(top_p, DYADIC, 0.875, [0, 1, 3], id="p reached exactly by three"),
+        pytest.param(top_p, DYADIC, 1, [0, 1, 2, 3], id="p = 1 keeps all"),
+        pytest.param(top_p, TWO_BITS, 0.5, [2, 3], id="nucleus of equals"),
+        pytest.param(top_p, TWO_BITS, 1e-9, [3], id="p near 0 keeps one of the largest"),
+        pytest.param(top_p, [0.5, 0.5, 0.0], 1.0, [0, 1], id="a token ruled out stays out"),
+        pytest.param(top_p, [1.0], 0.5, [0], id="nucleus of one token"),
+        pytest.param(min_p, DYADIC, 0.5, [0, 1], id="share reached exactly"),
+        pytest.param(min_p, DYADIC, 0.51, [0], id="share just missed"),
+        pytest.param(min_p, DYADIC, 0.25, [0, 1, 2, 3], id="share reached by two equals"),
+        pytest.param(min_p, DYADIC, 0.26, [0, 1], id="share just missed by two equals"),
+        pytest.param(min_p, TWO_BITS, 1, [0, 1, 2, 3], id="share 1 keeps all of the largest"),
+        pytest.param(min_p, [0.25, 0.5, 0.25], 1.0, [1], id="share 1 keeps the largest"),
+        pytest.param(min_p, [0.5, 0.5, 0.0], 1e-50, [0, 1], id="a share of nothing"),
+        pytest.param(top_k, DYADIC, 1, [0], id="k = 1"),
+        pytest.param(top_k, DYADIC, 2, [0, 1], id="k = 2"),
+        pytest.param(top_k, DYADIC, 3, [0, 1, 2, 3], id="k = 3 among two equals"),
+        pytest.param(top_k, DYADIC, 4, [0, 1, 2, 3], id="k = V"),
+        pytest.param(top_k, TWO_BITS, 1, [0, 1, 2, 3], id="k = 1 among four equals"),
+        pytest.param(top_k, [0.5, 0.0, 0.5], 3, [0, 2], id="k beyond what is left"),
+        pytest.param(top_k, [1.0], 1, [0], id="k = V = 1"),
+        # Entropy 1.75 bits: the surprises 1, 2, 3, 3 are .75, .25, 1.25, 1.25 bits away.
+        pytest.param(typical_p, DYADIC, 0.25, [1], id="mass reached by the most typical"),
+        pytest.param(typical_p, DYADIC, 0.26, [0, 1], id="mass crossed by the second"),
+        pytest.param(typical_p, DYADIC, 0.8, [0, 1, 2, 3], id="equally typical, kept together"),
+        pytest.param(typical_p, DYADIC, 1, [0, 1, 2, 3], id="mass 1"),
+        pytest.param(typical_p, TWO_BITS, 0.1, [0, 1, 2, 3], id="all typical"),
+        pytest.param(typical_p, [0.0, 1.0], 0.9, [1], id="certain"),
+    ],
+)
+def test_boundaries_and_ties(
+    truncation: Truncation, probs: list[float], setting: float, expected: list[int]
+) -> None:
+    exact = []
+    for dtype in SINGLE_DOUBLE:
+        z = torch.tensor(probs, dtype=dtype).log()
+        # Where exp undoes log; elsewhere rounding is on one side of the boundary.
+        if z.softmax(-1).tolist() == probs:
+            exact.append(dtype)
+            result = truncation(z, setting)
+            assert tokens(result) == expected
+            assert torch.equal(result[expected], z[expected])
+    assert torch.float32 in exact
+
+
+# What holds for all of them -----------------------------------------------------------------------
+
+
+@truncations
+@pytest.mark.parametrize("kind", KINDS)
+def test_something_is_always_kept_and_mostly_the_largest(name: str, kind: str) -> None:
+    truncate, _, settings = TRUNCATIONS[name]
+    z = logits_of(kind, 300, 20)
+    largest = z == z.amax(-1, keepdim=True)
+    for setting in settings:
+        inside = kept(truncate(z, min(setting, 20) if name == "top_k" else setting))
+        assert bool(inside.any(-1).all())
+        if name != "typical_p":
+            assert bool((inside & largest).any(-1).all())
+        if name in ("top_k", "min_p"):
+            assert bool(inside[largest].all())
+
+
+@truncations
+@dtypes
+def test_layout_and_batch_do_not_matter_and_the_input_is_left_alone(
+    name: str, dtype: torch.dtype
+) -> None:
+    truncate, _, settings = TRUNCATIONS[name]
+    setting = settings[2] if name != "top_k" else 3
+    z = logits_of("1", 24, 10, dtype)
+    before = z.clone()
+    result = truncate(z, setting)
+    assert torch.equal(z, before)
+    assert result.dtype is dtype
+    assert torch.equal(result, torch.where(kept(result), z, -INF))
+    assert 24 < kept(result).sum() < 240  # the setting does something
+    # Half precision is compared in float32, in which it is exact.
+    wide = truncate(z.to(torch.promote_types(dtype, torch.float32)), setting)
+    assert torch.equal(kept(result), kept(wide))
+    assert torch.equal(result, torch.stack([truncate(row, setting) for row in z]))
+    for shape in ((1, 24), (2, 12), (2, 3, 4), (24, 1)):
+        assert torch.equal(truncate(z.reshape(*shape, 10), setting), result.reshape(*shape, 10))
+    for layout in (z.T.contiguous().T, torch.stack([z, z], -1)[..., 0], z.flip(0).flip(0)):
+        assert torch.equal(truncate(layout, setting), result)
+    assert torch.equal(truncate(z[:1].expand(5, 10), setting), result[:1].expand(5, 10))
+    assert truncate(torch.zeros(2, 0, 5, dtype=dtype), setting).shape == (2, 0, 5)
+
+
+@dtypes
+def test_temperature_of_each_row(dtype: torch.dtype) -> None:
+    z = logits_of("1", 6, 10, dtype).reshape(2, 3, 10)
+    temperature = torch.tensor([[0.5, 1.0, 2.0], [3.0, 0.1, 7.0]])
+    before = z.clone()
+    result = apply_temperature(z, temperature)
+    assert torch.equal(z, before)
+    assert result.dtype is dtype
+    for i, j in np.ndindex(2, 3):
+        alone = apply_temperature(z[i, j], temperature[i, j].item())
+        assert torch.equal(result[i, j], alone)
+        assert torch.equal(alone, apply_temperature(z[i, j], temperature[i, j]))
+    # One rounding more than the arithmetic in float32.
+    wide = z.double() / temperature.double().unsqueeze(-1)
+    torch.testing.assert_close(result.double(), wide, rtol=torch.finfo(dtype).eps, atol=0)
+    assert torch.equal(apply_temperature(z, 1), z)
+
+
+@pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
+def test_extreme_temperatures_divide(dtype: torch.dtype) -> None:
+    z = torch.tensor([1.0, -2.0, -INF], dtype=dtype)
+    for temperature in (1e-30, 1e30):
+        expected = torch.tensor([1 / temperature, -2 / temperature, -INF], dtype=dtype)
+        torch.testing.assert_close(apply_temperature(z, temperature), expected)
+
+
+def test_greedy_is_the_first_of_the_largest() -> None:
+    for kind in KINDS:
+        z = logits_of(kind, 300, 20).reshape(3, 100, 20)
+        expected = [row.index(max(row)) for row in z.flatten(0, 1).tolist()]
+        assert greedy(z).flatten().tolist() == expected
+        assert sample(z, temperature=0).flatten().tolist() == expected
+        assert sample(z, temperature=0.0, top_k=2, top_p=0.1, min_p=1.0).shape == (3, 100)
+    assert greedy(torch.tensor([-INF, 0.0])).item() == 1
+
+
+@given(whole_rows(2, 8, 5), st.floats(1e-3, 1e3))
+def test_top_k_commutes_with_temperature(z: Tensor, temperature: float) -> None:
+    for k in range(1, len(z) + 1):
+        one = apply_temperature(top_k(z, k), temperature)
+        assert torch.equal(one, top_k(apply_temperature(z, temperature), k))
+
+
+@pytest.mark.parametrize(
+    ("truncation", "setting", "first", "last"),
+    [
+        (top_p, 0.7, [0, 1], [0, 1, 2]),  # masses .51, .76; at T = 2 .38, .64, .83
+        (min_p, 0.4, [0, 1], [0, 1, 2, 3]),  # at T = 2 the shares are the square roots
+        (typical_p, 0.26, [0, 1], [1]),
+    ],
+)
+def test_the_others_do_not(
+    truncation: Truncation, setting: float, first: list[int], last: list[int]
+) -> None:
+    z = torch.tensor([0.51, 0.25, 0.14, 0.1], dtype=torch.float64).log()
+    assert tokens(apply_temperature(truncation(z, setting), 2.0)) == first
+    assert tokens(truncation(apply_temperature(z, 2.0), setting)) == last
+
+
+# Draws --------------------------------------------------------------------------------------------
+
+Z = [1.0, 2.0, 0.0, 2.0, -1.0, -INF]
+
+
+def expected_probs(
+    z: list[float],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> list[float]:
+    """The distribution of a draw, by the definitions."""
+
+    def renormalized(inside: list[int]) -> list[float]:
+        total = math.fsum(probs[i] for i in inside)
+        return [probs[i] / total if i in inside else 0.0 for i in range(len(z))]
+
+    weights = [math.exp((x - max(z)) / temperature) for x in z]
+    probs = [w / math.fsum(weights) for w in weights]
+    if top_k is not None:
+        probs = renormalized([i for i, q in enumerate(probs) if q >= sorted(probs)[-top_k]])
+    if top_p is not None:
+        probs = renormalized(nucleus(probs, top_p))
+    if min_p is not None:
+        share = min_p * max(probs)
+        probs = renormalized([i for i, q in enumerate(probs) if q >= share])
+    return probs
+
+
+def assert_drawn_from(drawn: Tensor, probs: list[float]) -> None:
+    counts = torch.bincount(drawn.flatten(), minlength=len(probs)).tolist()
+    assert len(counts) == len(probs)
+    assert all(n == 0 for n, q in zip(counts, probs, strict=True) if q == 0)
+    seen = [n for n, q in zip(counts, probs, strict=True) if q > 0]
+    if len(seen) > 1:
+        expected = drawn.numel() * np.array([q for q in probs if q > 0])
+        assert scipy.stats.chisquare(seen, expected).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.5},
+        {"temperature": 3.0},
+        {"temperature": 1e-30},  # the two largest, even
+        {"temperature": 1e30},  # all but the one ruled out, even
+        {"top_k": 1},
+        {"top_k": 3},
+        {"top_p": 0.5},
+        {"top_p": 0.9},
+        {"top_p": 1.0},
+        {"min_p": 0.3},
+        {"min_p": 1.0},
+        {"temperature": 2.0, "top_k": 4, "top_p": 0.9, "min_p": 0.3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_draws_follow_the_distribution(settings: dict[str, Any], dtype: torch.dtype) -> None:
+    z = torch.tensor(Z, dtype=dtype).expand(20_000, 6)
+    drawn = sample(z, **settings, generator=generator(3))
+    assert drawn.dtype is torch.int64
+    assert drawn.shape == (20_000,)
+    assert_drawn_from(drawn, expected_probs(Z, **settings))
+
+
+def test_draws_of_a_batch_follow_the_row_and_its_temperature() -> None:
+    z = logits_of("1", 6, 5, torch.float64).reshape(2, 3, 5)
+    temperature = torch.tensor([[0.5, 1.0, 2.0], [3.0, 0.7, 0.0]])
+    g = generator(4)
+    drawn = sample(z.expand(5000, 2, 3, 5), temperature=temperature.expand(5000, 2, 3), generator=g)
+    assert drawn.shape == (5000, 2, 3)
+    for i, j in np.ndindex(2, 3):
+        t = temperature[i, j].item()
+        if t == 0:
+            assert bool((drawn[:, i, j] == z[i, j].argmax()).all())
+        else:
+            assert_drawn_from(drawn[:, i, j], expected_probs(z[i, j].tolist(), t))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0,), (2, 0)])
+def test_the_shape_of_what_is_drawn(shape: tuple[int, ...]) -> None:
+    z = torch.zeros(*shape, 4)
+    assert sample(z, top_k=2, top_p=0.9, min_p=0.1).shape == shape
+    assert greedy(z).shape == shape
+    # A generator for each of no rows is a list of none.
+    generators = [generator(i) for i in range(math.prod(shape))]
+    assert sample(z, generator=generators).shape == shape
+
+
+def test_the_settings_left_out_leave_the_distribution_alone() -> None:
+    z = logits_of("1", 500, 10)
+    plain = sample(z, generator=generator(5))
+    assert torch.equal(plain, sample(z, temperature=1, top_k=10, generator=generator(5)))
+    torch.manual_seed(5)
+    assert torch.equal(plain, sample(z))
+    assert not torch.equal(plain, sample(z))
+
+
+@pytest.mark.parametrize("cold", [0, 1, 2])
+def test_a_row_at_zero_is_greedy_and_leaves_the_others_alone(cold: int) -> None:
+    z = logits_of("0.1", 3, 50)
+    for seed in range(20):
+        warm = torch.tensor([0.5, 1.0, 2.0])
+        mixed = warm.clone()
+        mixed[cold] = 0
+        others = torch.arange(3) != cold
+        drawn = sample(z, temperature=mixed, top_k=40, generator=generator(seed))
+        same = sample(z, temperature=warm, top_k=40, generator=generator(seed))
+        assert drawn[cold] == z[cold].argmax()
+        assert torch.equal(drawn[others], same[others])
+
+
+def test_with_a_generator_each_a_row_does_not_see_the_others() -> None:
+    z = logits_of("1", 6, 100)
+    temperature = torch.tensor([0.5, 1.0, 2.0, 0.0, 1.0, 3.0])
+    settings: dict[str, Any] = {"top_k": 50, "top_p": 0.95, "min_p": 0.01}
+
+    def together(order: list[int], shape: tuple[int, ...]) -> list[int]:
+        drawn = sample(
+            z[order].reshape(*shape, 100),
+            temperature=temperature[order].reshape(shape),
+            **settings,
+            generator=[generator(i) for i in order],
+        )
+        assert drawn.shape == shape
+        return drawn.flatten().tolist()
+
+    alone = [
+        sample(row, temperature=t.item(), **settings, generator=generator(i)).item()
+        for i, (row, t) in enumerate(zip(z, temperature, strict=True))
+    ]
+    for order in (list(range(6)), [5, 3, 1, 0, 2, 4]):
+        for shape in ((6,), (2, 3), (1, 6)):
+            assert together(order, shape) == [alone[i] for i in order]
+    assert together([2, 2], (2,)) == [alone[2]] * 2
+
+
+def test_top_k_is_that_of_the_logits_not_of_what_the_shift_leaves_of_them() -> None:
+    # 0 - 1e8 and 1 - 1e8 are one float32: a shift by the largest makes a tie of what is none.
+    z = torch.tensor([0.0, 1.0, 1e8])
+    assert tokens(top_k(apply_temperature(z, 1e8), 2)) == [1, 2]
+    drawn = sample(z.expand(1000, 3), temperature=1e8, top_k=2, generator=generator())
+    assert drawn.unique().tolist() == [1, 2]
+
+
+def test_logits_too_far_apart_for_float32_are_drawn() -> None:
+    z = torch.tensor([-3e38, 3e38, 3e38])
+    assert_drawn_from(sample(z.expand(1000, 3), generator=generator()), [0, 0.5, 0.5])
+    half = torch.tensor([6e4, 6e4, -6e4], dtype=torch.float16).expand(1000, 3)
+    assert_drawn_from(sample(half, temperature=1e-3, generator=generator()), [0.5, 0.5, 0])
+
+
+# Bad input ----------------------------------------------------------------------------------------
+
+ROW = torch.tensor([0.5, 1.5])
+SHARE = "p must lie in (0, 1], got {}; leave it out to keep every token"
+REMEDY = "; for T -> 0 use greedy(logits)"
+RANGE32 = "temperature must be 0 or lie in [1.175e-38, 3.403e+38] to be computed in torch.float32"
+OVERFLOW = "; subtract the largest first: logits - logits.amax(-1, keepdim=True)"
+
+ROWLESS = "logits need a last dimension that holds at least one token, got shape {}"
+BAD_LOGITS: list[tuple[Any, type[Exception], str]] = [
+    (
+        [0.5, 1.5],
+        TypeError,
+        "logits must be a torch.Tensor, got [0.5, 1.5]; wrap them in torch.tensor(...)",
+    ),
+    (
+        torch.tensor([1, 2]),
+        TypeError,
+        "logits must have a floating dtype, got torch.int64 with values [1, 2]; convert them with "
+        "logits.float()",
+    ),
+    (torch.tensor(1.0), ValueError, ROWLESS.format(())),
+    (torch.zeros(2, 0), ValueError, ROWLESS.format((2, 0))),
+    *(
+        (torch.tensor([[0.5, 1.5], row]), ValueError, f"logits of a row {message}")
+        for row, message in [
+            ([NAN, INF], "hold nan: [nan, inf]; look for the operation before that made it"),
+            (
+                [INF, -INF],
+                "hold +inf: [inf, -inf]; subtract what overflowed, or compute the logits in "
+                "float32",
+            ),
+            ([-INF, -INF], "are all -inf: [-inf, -inf]; a mask must leave at least one token"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD_LOGITS)
+def test_logits_without_a_softmax_are_shown(bad: Any, error: type[Exception], message: str) -> None:
+    functions: list[Callable[..., Tensor]] = [greedy, sample]
+    functions += [
+        lambda z, f=f: f(z, 1) for f in (apply_temperature, top_k, top_p, min_p, typical_p)
+    ]
+    for function in functions:
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            function(bad)
+        function(torch.tensor([[0.5, 1.5], [-INF, 2.0]]))
+
+
+def k_message(k: int) -> str:
+    return (
+        f"k must lie in [1, 2], the size of the vocabulary, got {k}; leave top-k out to keep every "
+        "token"
+    )
+
+
+BAD_K: list[tuple[Any, type[Exception], str]] = [
+    (0, ValueError, k_message(0)),
+    (-1, ValueError, k_message(-1)),
+    (3, ValueError, k_message(3)),
+    (1.0, TypeError, "k must be an int such as 50, got 1.0"),
+    (True, TypeError, "k must be an int such as 50, got True"),
+    ("1", TypeError, "k must be an int such as 50, got '1'"),
+]
+BAD_P: list[tuple[Any, type[Exception], str]] = [
+    *((p, ValueError, SHARE.format(p)) for p in (0, -0.5, 1.5, 1 + 2**-52, NAN, INF)),
+    ("0.9", TypeError, "p must be a number such as 0.9, got '0.9'"),
+    (True, TypeError, "p must be a number such as 0.9, got True"),
+    (1j, TypeError, "p must be a number such as 0.9, got 1j"),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "bad", "error", "message", "good"),
+    [
+        *((top_k, *row, k) for row in BAD_K for k in (1, 2)),
+        *((f, *row, 1e-9) for row in BAD_P for f in (top_p, min_p, typical_p)),
+    ],
+)
+def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
+    function: Truncation, bad: Any, error: type[Exception], message: str, good: float
+) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        function(ROW, bad)
+    function(ROW, good)
+    if function is not typical_p:
+        arguments: list[dict[str, Any]] = [{function.__name__: value} for value in (bad, good)]
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            sample(ROW, **arguments[0])
+        sample(ROW, **arguments[1])
+
+
+@pytest.mark.parametrize("p", [1, Fraction(1, 2), np.float32(0.5), np.float64(0.5)], ids=repr)
+def test_any_real_number_is_a_share(p: Any) -> None:
+    for function in (top_p, min_p, typical_p):
+        assert torch.equal(function(ROW, p), function(ROW, float(p)))
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message", "good"),
+    [
+        (NAN, ValueError, f"{RANGE32}, got [nan]{REMEDY}", 1.0),
+        (INF, ValueError, f"{RANGE32}, got [inf]{REMEDY}", 3e38),
+        (1e-39, ValueError, f"{RANGE32}, got [1e-39]{REMEDY}", 2.0**-126),
+        (torch.tensor(NAN), ValueError, f"{RANGE32}, got [nan]{REMEDY}", torch.tensor(0.5)),
+        ("1", TypeError, "temperature must be a number such as 0.7, got '1'", 1),
+        (True, TypeError, "temperature must be a number such as 0.7, got True", Fraction(1, 2)),
+        (
+            torch.tensor([1.0, 2.0]),
+            ValueError,
+            "temperature must be a number or have the shape (3,) of the rows, got shape (2,); give "
+            "one number for each row",
+            torch.tensor([1.0, 2.0, 3.0]),
+        ),
+        (
+            torch.ones(3, 1),
+            ValueError,
+            "temperature must be a number or have the shape (3,) of the rows, got shape (3, 1); "
+            "give one number for each row",
+            torch.ones(3),
+        ),
+    ],
+)
+def test_a_temperature_that_cannot_divide_is_shown_beside_one_that_can(
+    bad: Any, error: type[Exception], message: str, good: Any
+) -> None:
+    z = torch.tensor([0.0, -1.0]).expand(3, 2)
+    for function in (apply_temperature, lambda z, t: sample(z, temperature=t)):
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            function(z, bad)
+        function(z, good)
+
+
+def test_a_temperature_below_zero_and_where_zero_is_greedy() -> None:
+    z = ROW.expand(3, 2)
+    mixed = torch.tensor([1.0, -0.5, 0.0])
+    with pytest.raises(
+        ValueError, match=r"^temperature must be > 0, got \[-0.5, 0.0\]; for determ"
+    ):
+        apply_temperature(z, mixed)
+    with pytest.raises(ValueError, match=r"^temperature must be > 0, got \[0.0\]; .* greedy"):
+        apply_temperature(z, 0)
+    with pytest.raises(ValueError, match=r"^temperature must be >= 0, got \[-0.5\]; 0 is greedy, "):
+        sample(z, temperature=mixed)
+    assert sample(z, temperature=mixed.clamp(min=0))[2] == 1
+
+
+def test_a_quotient_that_overflows_is_shown_and_sample_does_without_it() -> None:
+    for value in (8.0, -8.0):
+        z = torch.tensor([[0.0, 1.0], [value, value]])
+        message = f"logits [{value}, {value}] divided by the temperature overflow torch.float32"
+        with pytest.raises(ValueError, match=f"^{re.escape(message + OVERFLOW)}$"):
+            apply_temperature(z, torch.tensor([1.0, 2e-38]))
+        # 8 / 2e-38 is beyond float32: only of differences are the quotients at most 0.
+        assert sample(torch.tensor([value, value + 1]), temperature=2e-38).item() == 1
+    half = torch.tensor([10.0, 20.0], dtype=torch.float16)
+    with pytest.raises(ValueError, match=r"^logits \[10.0, 20.0\] .* torch.float16; "):
+        apply_temperature(half, 1e-4)
+    assert apply_temperature(half, 1e-3).tolist() == [10000.0, 20000.0]
+    assert sample(half, temperature=1e-4).item() == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 7])
+def test_a_generator_for_each_row_or_one_for_all(count: int) -> None:
+    z = torch.zeros(2, 3, 4)
+    message = f"{count} generators for 6 rows; give one for all rows, or one for each"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        sample(z, generator=[generator()] * count)
+    assert sample(z, generator=[generator()] * 6).shape == (2, 3)
