@@ -10,6 +10,7 @@ distribution goes around that function, as in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -49,8 +50,8 @@ def greedy_search(
     Returns
     -------
     Tensor
-        Prompt and new tokens, ``(N + M,)`` or ``(B, N + M)``. Sequences that ended before the
-        others are filled up with ``end_token``.
+        Prompt and new tokens, ``(N + M,)`` or ``(B, N + M)``, with M new tokens in the longest.
+        Sequences that ended before the others are filled up with ``end_token``.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def sample_sequence(
     ... )
     tensor([0, 1, 2, 0, 1, 2])
     """
-    rows_total = len(torch.atleast_2d(prompt)) if isinstance(prompt, Tensor) else 0
+    rows_total = len(_check_prompt(prompt, max_new_tokens, end_token))
     if generator is not None and not isinstance(generator, torch.Generator):
         generator = list(generator)
         if len(generator) != rows_total:
@@ -184,8 +185,8 @@ def beam_search(
     next_token_logits, prompt, max_new_tokens, end_token
         As in :func:`greedy_search`.
     width
-        Number B of beginnings that are kept, at least 1. With 1 this is greedy search (up to
-        ties); with :math:`V^M` it is exhaustive search.
+        Number B of beginnings that are kept, at least 1. With 1, no length penalty and no ties
+        this is greedy search; with :math:`V^M` it is exhaustive search.
     length_penalty
         Exponent :math:`\alpha` of the score :math:`\log p(y) / |y|^\alpha`, with :math:`|y|` the
         number of new tokens, the end token included. A log-probability is negative, so dividing
@@ -200,7 +201,7 @@ def beam_search(
     Raises
     ------
     TypeError, ValueError
-        As :func:`greedy_search`; ``width`` is below 1, or ``length_penalty`` is not finite.
+        As :func:`greedy_search`; ``width`` is below 1, or ``length_penalty`` is not in [-100, 100].
 
     Notes
     -----
@@ -218,18 +219,22 @@ def beam_search(
     (tensor([[0, 2, 2],
             [0, 1, 0]]), tensor([0.4000, 0.3000], dtype=torch.float64))
     """
-    ids = _check_prompt(prompt, max_new_tokens)
+    ids = _check_prompt(prompt, max_new_tokens, end_token)
     if isinstance(width, bool) or not isinstance(width, int):
         raise TypeError(f"width must be an int such as 4, got {width!r}")
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}; 1 is greedy search")
-    if not abs(length_penalty) < torch.inf:
-        raise ValueError(f"length_penalty must be finite, got {length_penalty}; 0 leaves it out")
+    if isinstance(length_penalty, bool) or not isinstance(length_penalty, Real):
+        raise TypeError(f"length_penalty must be a number such as 1.0, got {length_penalty!r}")
+    if not abs(length_penalty) <= 100:
+        raise ValueError(
+            f"length_penalty must lie in [-100, 100], got {length_penalty}; 0 leaves it out"
+        )
 
     searches = [_Search(row, width, max_new_tokens, end_token, length_penalty) for row in ids]
     while any(len(search.running) for search in searches):
-        rows = torch.cat([search.running for search in searches])
-        log_probs = _call(next_token_logits, rows).log_softmax(-1)
+        rows = torch.cat([search.running for search in searches if len(search.running)])
+        log_probs = _call(next_token_logits, rows).double().log_softmax(-1)
         parts = log_probs.split([len(search.running) for search in searches])
         for search, part in zip(searches, parts, strict=True):
             if len(part):
@@ -256,7 +261,7 @@ class _Search:
         """Extend every running sequence by one token and prune; log_probs is ``(H, V)``."""
         self.length += 1
         vocabulary = log_probs.shape[-1]
-        totals = (self.running_log_probs.unsqueeze(-1) + log_probs.double()).flatten()
+        totals = (self.running_log_probs.unsqueeze(-1) + log_probs).flatten()
         # Twice the width: if all of the best end here, as many are left to go on.
         best, index = totals.topk(min(2 * self.width, len(totals)))
         best, index = best[best > -torch.inf], index[best > -torch.inf]
@@ -313,7 +318,7 @@ def _extend(
     end_token: int | None,
 ) -> Tensor:
     """Append what ``choose`` takes from the logits of the rows that have not ended."""
-    ids = _check_prompt(prompt, max_new_tokens)
+    ids = _check_prompt(prompt, max_new_tokens, end_token)
     running = torch.ones(len(ids), dtype=torch.bool)
     for _ in range(max_new_tokens):
         rows = running.nonzero().flatten()
@@ -339,7 +344,7 @@ def _call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
     return logits
 
 
-def _check_prompt(prompt: Tensor, max_new_tokens: int) -> Tensor:
+def _check_prompt(prompt: Tensor, max_new_tokens: int, end_token: int | None) -> Tensor:
     """Return the prompt as ``(B, N)``."""
     if not isinstance(prompt, Tensor) or prompt.dtype != torch.int64:
         raise TypeError(f"prompt must be an int64 tensor of token ids, got {prompt!r}")
@@ -351,5 +356,7 @@ def _check_prompt(prompt: Tensor, max_new_tokens: int) -> Tensor:
         raise TypeError(f"max_new_tokens must be an int, got {max_new_tokens!r}")
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if end_token is not None and (isinstance(end_token, bool) or not isinstance(end_token, int)):
+        raise TypeError(f"end_token must be an int or None, got {end_token!r}")
     rows: Tensor = torch.atleast_2d(prompt)
     return rows

@@ -120,7 +120,10 @@ class LanguageModel:
         return text
 
     def tokens(self, ids: Tensor) -> list[str]:
-        """Text of each token of ids of shape ``(N,)``, spaces included."""
+        """Text of each token of ids of shape ``(N,)``, spaces included.
+
+        A character outside ASCII may be spread over several tokens; each of them shows as U+FFFD.
+        """
         return [self.decode(token) for token in ids]
 
     @torch.no_grad()
@@ -234,13 +237,17 @@ class CachedLogits:
     def __call__(self, ids: Tensor) -> Tensor:
         """Logits, float32 of shape ``(B, V)``."""
         _check_ids(ids)
+        if ids.ndim != 2:
+            raise ValueError(f"ids must have the shape (B, N), got {tuple(ids.shape)}")
         rows = [tuple(row) for row in ids.tolist()]
         before = [self._row.get(row[:-1]) for row in rows]
+        in_place = before == list(range(len(self._row)))
+        self._row = {}  # should the call fail half-way, the cache belongs to nothing
         if None in before:
             new, self._cache = ids, DynamicCache(config=self._network.config)
         else:
             new = ids[:, -1:]
-            if before != list(range(len(self._row))):
+            if not in_place:
                 self._cache.batch_select_indices(torch.tensor(before))
         output = self._network(new, cache=self._cache, use_cache=True, logits_to_keep=1)
         self._row = {row: i for i, row in enumerate(rows)}
@@ -281,8 +288,11 @@ def _is_whole(folder: Path) -> bool:
     """Whether every file has the hash that was written down when the folder was made."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        return manifest["gguf"] == GGUF.sha256 and all(
-            sha256(folder / name) == digest for name, digest in manifest["files"].items()
+        files = manifest["files"]
+        return (
+            manifest["gguf"] == GGUF.sha256
+            and bool(files)
+            and all(sha256(folder / name) == digest for name, digest in files.items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

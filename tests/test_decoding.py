@@ -591,9 +591,11 @@ def test_what_the_model_returns_is_checked(
         ("width", 0, 1, ValueError, "width must be at least 1, got 0; 1 is greedy search"),
         ("width", True, 1, TypeError, "width must be an int such as 4, got True"),
         ("width", 2.0, 2, TypeError, "width must be an int such as 4, got 2.0"),
-        ("length_penalty", INF, 9.0, ValueError, "length_penalty must be finite, got inf; 0 "),
-        ("length_penalty", -INF, -9, ValueError, "length_penalty must be finite, got -inf"),
-        ("length_penalty", NAN, 0, ValueError, "length_penalty must be finite, got nan"),
+        ("length_penalty", INF, 9.0, ValueError, "length_penalty must lie in [-100, 100], got inf"),
+        ("length_penalty", -INF, -9, ValueError, "must lie in [-100, 100], got -inf; 0 leaves"),
+        ("length_penalty", NAN, 0, ValueError, "length_penalty must lie in [-100, 100], got nan"),
+        ("length_penalty", 1000, 100, ValueError, "length_penalty must lie in [-100, 100], got"),
+        ("length_penalty", "a", 1, TypeError, "length_penalty must be a number such as 1.0, got"),
     ],
 )
 def test_beam_search_rejects(
