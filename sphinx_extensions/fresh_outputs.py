@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def fingerprint(root: Path) -> str:
     """Hash what the outputs of a cell depend on besides its text: the package and the pins."""
     digest = hashlib.sha256()
-    for path in [*sorted((root / "omnivault").rglob("*.py")), root / "requirements.txt"]:
+    package = [p for p in (root / "omnivault").rglob("*") if p.suffix in (".py", ".safetensors")]
+    for path in [*sorted(package), *sorted(root.glob("requirements*.txt"))]:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

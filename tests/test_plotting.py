@@ -54,6 +54,7 @@ DRAWINGS: dict[str, Callable[[Axes], Axes]] = {
     "reliability_diagram": lambda ax: plotting.reliability_diagram(
         ax, reliability_bins(torch.linspace(0, 1, 400), torch.arange(400) % 2 == 0, 10)
     ),
+    "search_tree": lambda ax: plotting.search_tree(ax, {"a": 0.6, "b": 0.4, "bb": 0.4}, {"b"}),
     "images": lambda ax: plotting.images(ax, torch.eye(8).expand(3, 8, 8), ["a", "b", "c"]),
     "regions": lambda ax: plotting.regions(
         ax, lambda x: softmax(x @ torch.eye(2, 3)), torch.zeros(4, 3, 2)

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import sympy as sp
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from mpmath import mp
+from strategies import DTYPES, as_double, assert_within, exact_softmax, unit
+
+from omnivault.distributions import Bernoulli, Categorical, Multinomial
+from omnivault.softmax import softmax, softmax_jacobian
+
+Row = tuple[Fraction, ...]
+Counts = tuple[int, ...]
+Law = dict[Counts, Fraction]
+U = unit(torch.float64)
+HALF = Fraction(1, 2)
+
+
+def shares(*weights: int) -> Row:
+    return tuple(Fraction(w, sum(weights)) for w in weights)
+
+
+# One outcome, fair and unfair coins, uniform, the example, rare ones, four outcomes.
+POSITIVE = [(1,), (1, 1), (1, 2), (1, 1, 1), (5, 3, 2), (999, 1, 1), (1, 2, 3, 4)]
+ANY = [*POSITIVE, (1, 0), (1, 0, 1), (0, 0, 1, 0)]
+on_positive = pytest.mark.parametrize("pi", [pytest.param(shares(*w), id=str(w)) for w in POSITIVE])
+on_the_simplex = pytest.mark.parametrize("pi", [pytest.param(shares(*w), id=str(w)) for w in ANY])
+few_draws = pytest.mark.parametrize("n", [1, 2, 3, 4])
+
+
+def total(values: Any) -> Fraction:
+    return sum(values, Fraction(0))
+
+
+def product(values: Any) -> Fraction:
+    return math.prod(values, start=Fraction(1))
+
+
+def independent(pi: Row, n: int) -> Law:
+    """The law of the counts of n independent draws, one sequence after the other."""
+    law: Law = {}
+    for sequence in itertools.product(range(len(pi)), repeat=n):
+        c = tuple(sequence.count(i) for i in range(len(pi)))
+        law[c] = law.get(c, Fraction(0)) + product(pi[y] for y in sequence)
+    return law
+
+
+def stuck(pi: Row, n: int) -> Law:
+    """Each draw has the law pi, but all are equal: what independence excludes."""
+    return {tuple(n * (i == y) for i in range(len(pi))): p for y, p in enumerate(pi)}
+
+
+def mean(law: Law, value: Callable[[Counts], Fraction]) -> Fraction:
+    return total(p * value(c) for c, p in law.items())
+
+
+def means(law: Law) -> Row:
+    return tuple(total(p * c[i] for c, p in law.items()) for i in range(len(next(iter(law)))))
+
+
+def covariance(law: Law) -> list[Row]:
+    mu = means(law)
+    k = range(len(mu))
+    centered = [([x - m for x, m in zip(c, mu, strict=True)], p) for c, p in law.items()]
+    return [tuple(total(p * d[i] * d[j] for d, p in centered) for j in k) for i in k]
+
+
+def stated_covariance(pi: Row, n: int = 1) -> list[Row]:
+    k = range(len(pi))
+    return [tuple(n * (pi[i] * (i == j) - pi[i] * pi[j]) for j in k) for i in k]
+
+
+def formula(c: Sequence[int], pi: Row) -> Fraction:
+    """The multinomial probability; a fraction to the power 0 is 1, that of 0 too."""
+    orders = math.factorial(sum(c)) // math.prod(math.factorial(i) for i in c)
+    return orders * product(p**i for p, i in zip(pi, c, strict=True))
+
+
+# bernoulli, categorical ---------------------------------------------------------------------------
+
+
+@pytest.mark.statement("bernoulli")
+@pytest.mark.parametrize("pi", [Fraction(i, 8) for i in range(-1, 10)])
+def test_one_formula_holds_both_probabilities(pi: Fraction) -> None:
+    one_formula = [pi**y * (1 - pi) ** (1 - y) for y in (0, 1)]
+    assert one_formula == [1 - pi, pi]  # at 0 and 1 too, by 0^0 = 1
+    assert sum(one_formula) == 1
+    assert (min(one_formula) >= 0) == (0 <= pi <= 1)
+    if 0 <= pi <= 1:
+        assert scipy.stats.bernoulli(float(pi)).pmf([0, 1]).tolist() == pytest.approx(one_formula)
+        for dtype in DTYPES:  # eighths have no rounding
+            coin = Bernoulli(torch.tensor(float(pi), dtype=dtype))
+            assert coin.pmf(torch.tensor([0, 1])).tolist() == one_formula
+
+
+@pytest.mark.statement("bernoulli-moments")
+@given(st.fractions(0, 1, max_denominator=1000) | st.sampled_from(shares(0, 1, 1)))
+def test_mean_and_variance_of_an_event(pi: Fraction) -> None:
+    law: Law = {(1,): pi, (0,): 1 - pi}
+    assert means(law) == (pi,)
+    [[variance]] = covariance(law)
+    assert variance == pi * (1 - pi) == Fraction(1, 4) - (pi - HALF) ** 2 <= Fraction(1, 4)
+    assert (variance == Fraction(1, 4)) == (pi == HALF)
+    coin = Bernoulli(as_double([pi]))
+    assert coin.mean.item() == float(pi)
+    assert coin.variance.item() == pytest.approx(float(variance), abs=2 * U)
+    # Y^2 = Y is used: with the outcomes -1 and 1 the variance is four times as large.
+    assert covariance({(1,): pi, (-1,): 1 - pi}) == [(4 * variance,)]
+
+
+@pytest.mark.statement("categorical-distribution")
+@on_the_simplex
+def test_the_product_picks_the_probability_of_the_outcome(pi: Row) -> None:
+    y = range(len(pi))
+    assert tuple(product(p ** int(i == k) for i, p in enumerate(pi)) for k in y) == pi
+    for dtype in DTYPES:
+        probs = as_double(pi).to(dtype)
+        assert torch.equal(Categorical(probs).pmf(torch.tensor(y)), probs)
+
+
+@pytest.mark.statement("categorical-moments")
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any))
+def test_mean_and_covariance_of_one_token(weights: list[int]) -> None:
+    pi = shares(*weights)
+    law = stuck(pi, 1)
+    exact = covariance(law)
+    assert means(law) == pi
+    assert exact == stated_covariance(pi)
+    for i, p in enumerate(pi):  # component i is Bernoulli
+        assert exact[i][i] == p * (1 - p)
+        assert sum(exact[i]) == 0  # no inverse
+    token = Categorical(as_double(pi))
+    assert torch.equal(token.mean, as_double(pi))
+    assert_within(token.covariance, torch.stack([as_double(r) for r in exact]), 4 * U)
+
+
+@pytest.mark.statement("categorical-moments")
+@pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 3.0])
+@pytest.mark.parametrize("values", [[2.0], [1.0, -1.0], [0.5, 0.5, 0.5], [1.0, 2.0, 0.5, 1.5]])
+def test_it_is_the_temperature_times_the_jacobian(values: list[float], temperature: float) -> None:
+    z = torch.tensor(values, dtype=torch.float64)
+    slopes = torch.func.jacrev(lambda x: torch.softmax(x / temperature, -1))(z)
+    p = exact_softmax(z, temperature)
+    exact = torch.stack([as_double([a * (a is b) - a * b for b in p]) for a in p])
+    assert_within(temperature * slopes, exact, 1e-15)
+    if len(values) > 1 and temperature != 1:  # the factor T is needed
+        assert (slopes - exact).abs().max() > 1e-4
+    assert_within(Categorical(softmax(z, temperature=temperature)).covariance, exact, 1e-15)
+    assert_within(temperature * softmax_jacobian(z, temperature=temperature), exact, 1e-15)
+
+
+# multinomial, frequency-error ---------------------------------------------------------------------
+
+
+@pytest.mark.statement("multinomial-pmf")
+@on_the_simplex
+@few_draws
+def test_the_formula_adds_up_the_sequences(pi: Row, n: int) -> None:
+    law = independent(pi, n)
+    vectors = list(itertools.product(range(n + 2), repeat=len(pi)))
+    exact = [law.get(c, Fraction(0)) for c in vectors]
+    assert exact == [formula(c, pi) if sum(c) == n else 0 for c in vectors]
+    assert sum(exact) == 1
+    pmf = Multinomial(n, as_double(pi)).pmf(torch.tensor(vectors))
+    assert_within(pmf, as_double(exact), 50 * U)
+    if n == 1:
+        assert law == stuck(pi, 1)
+    if len(pi) == 2:
+        for c in range(n + 1):
+            binomial = scipy.stats.binom.pmf(c, n, float(pi[0]))
+            assert float(law[c, n - c]) == pytest.approx(binomial, rel=1e-12)
+
+
+@pytest.mark.statement("multinomial-pmf")
+def test_draws_must_be_independent() -> None:
+    pi = shares(2, 1, 1)
+    # Two draws without replacement from the urn {0, 0, 1, 2}: the same law of each, other counts.
+    pairs = itertools.permutations((0, 0, 1, 2), 2)
+    seen = Counter(tuple(pair.count(i) for i in range(3)) for pair in pairs)
+    urn: Law = {c: Fraction(m, 12) for c, m in seen.items()}
+    for other in (urn, stuck(pi, 2)):
+        assert means(other) == means(independent(pi, 2))
+        assert other.get((1, 1, 0), 0) != formula((1, 1, 0), pi)
+
+
+@pytest.mark.statement("multinomial-moments")
+@on_the_simplex
+@few_draws
+def test_mean_and_covariance_of_counts(pi: Row, n: int) -> None:
+    law = independent(pi, n)
+    exact = covariance(law)
+    assert means(law) == tuple(n * p for p in pi)
+    assert exact == stated_covariance(pi, n)
+    for i, j in itertools.permutations(range(len(pi)), 2):
+        assert exact[i][j] <= 0
+        assert (exact[i][j] == 0) == (pi[i] * pi[j] == 0)
+    many = Multinomial(n, as_double(pi))
+    assert_within(many.mean, as_double(means(law)), n * U)
+    assert_within(many.covariance, torch.stack([as_double(r) for r in exact]), 4 * n * U)
+    # Equal draws vary n times as much, and other dependent ones are positively correlated.
+    assert covariance(stuck(pi, n)) == stated_covariance(pi, n**2)
+    assert covariance({(1, 1, 0): HALF, (0, 0, 2): HALF})[0][1] > 0
+
+
+def squared_error(c: Counts, pi: Row) -> Fraction:
+    return total((Fraction(i, sum(c)) - p) ** 2 for i, p in zip(c, pi, strict=True))
+
+
+@pytest.mark.statement("frequency-error")
+@on_the_simplex
+@few_draws
+def test_expected_squared_error_and_the_probability_of_a_miss(pi: Row, n: int) -> None:
+    law = independent(pi, n)
+    error = mean(law, lambda c: squared_error(c, pi))
+    assert error == (1 - sum(p * p for p in pi)) / n < Fraction(1, n)
+    assert (error == 0) == (max(pi) == 1)
+    # The largest is that of the uniform distribution, (1 - 1/K) / n: 1/n is approached.
+    assert (error == (1 - Fraction(1, len(pi))) / n) == (len(set(pi)) == 1)
+    for k, p in enumerate(pi):
+        missed = total(share for c, share in law.items() if c[k] == 0)
+        assert missed == (1 - p) ** n
+        exact = mp.mpf(missed.numerator) / missed.denominator
+        bound = mp.exp(-n * mp.mpf(p.numerator) / p.denominator)
+        assert exact == bound == 1 if p == 0 else exact < bound
+    # Equal draws do not get better with their number, and miss as one draw does.
+    assert mean(stuck(pi, n), lambda c: squared_error(c, pi)) == n * error
+
+
+@pytest.mark.statement("frequency-error")
+def test_the_bound_of_a_miss_is_approached_by_a_rare_outcome() -> None:
+    ratios = [(1 - mp.mpf(1) / n) ** n * mp.e for n in (1, 10, 1000, 10**6)]
+    assert ratios == sorted(ratios)
+    assert 0 < 1 - ratios[-1] < 1e-6
+
+
+# chi-square ---------------------------------------------------------------------------------------
+
+
+def statistic(c: Sequence[int], pi: Row) -> Fraction:
+    n = sum(c)
+    return total((i - n * p) ** 2 / (n * p) for i, p in zip(c, pi, strict=True))
+
+
+def grid(pi: Row, n: int) -> tuple[Any, Any]:
+    """All values of the statistic and their probabilities."""
+    rest = itertools.product(range(n + 1), repeat=len(pi) - 1)
+    c = np.array([(*r, n - sum(r)) for r in rest if sum(r) <= n])
+    p = np.array([float(x) for x in pi])
+    return ((c - n * p) ** 2 / (n * p)).sum(-1), scipy.stats.multinomial.pmf(c, n, p)
+
+
+@pytest.mark.statement("chi-square")
+@on_positive
+@few_draws
+def test_the_mean_of_the_statistic_is_one_less_than_the_outcomes(pi: Row, n: int) -> None:
+    k = len(pi)
+    assert mean(independent(pi, n), lambda c: statistic(c, pi)) == k - 1
+    # Not for draws that are all equal; and no probability may be zero.
+    assert mean(stuck(pi, n), lambda c: statistic(c, pi)) == n * (k - 1)
+    with pytest.raises(ZeroDivisionError):
+        statistic((n, *[0] * k), (*pi, Fraction(0)))
+    c = [n] + [0] * (k - 1)
+    expected = scipy.stats.chisquare(c, [n * float(p) for p in pi]).statistic
+    assert float(statistic(c, pi)) == pytest.approx(expected)
+
+
+@pytest.mark.statement("chi-square")
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=4),
+    st.integers(1, 3),
+)
+def test_draws_from_another_distribution(weights: list[tuple[int, int]], n: int) -> None:
+    assume(any(w for _, w in weights))
+    pi, other = (shares(*w) for w in zip(*weights, strict=True))
+    x2 = mean(independent(other, n), lambda c: statistic(c, pi))
+    bound = n * total((q - p) ** 2 / p for p, q in zip(pi, other, strict=True))
+    assert x2 >= bound
+    assert (x2 == bound) == (max(other) == 1)  # what is left is a variance
+    assert (bound > 0) == (other != pi)  # so it grows without limit
+
+
+@pytest.mark.statement("chi-square")
+@on_positive
+def test_the_covariance_of_the_scaled_counts_is_a_projection(pi: Row) -> None:
+    n, k = 2, len(pi)
+    c = sp.Matrix([[sp.Rational(str(x)) for x in r] for r in covariance(independent(pi, n))])
+    s = sp.Matrix([sp.sqrt(sp.Rational(str(p))) for p in pi])
+    u = sp.Matrix(k, k, lambda i, j: c[i, j] / (n * s[i] * s[j]))
+    for zero in (u - sp.eye(k) + s * s.T, u * u - u, u * s, u.trace() * s - (k - 1) * s):
+        assert zero.applyfunc(sp.simplify).is_zero_matrix
+
+
+@pytest.mark.statement("chi-square")
+@pytest.mark.parametrize(
+    ("weights", "draws"),
+    [((1, 4), (10, 100, 10_000)), ((5, 3, 2), (10, 60, 360)), ((1, 2, 3, 4), (5, 20, 80))],
+)
+def test_the_limit_is_chi_square_with_one_degree_less(weights: Counts, draws: Counts) -> None:
+    distances = []
+    for n in draws:
+        x2, share = grid(shares(*weights), n)
+        order = np.argsort(x2)
+        x2, below = x2[order], np.cumsum(share[order])
+        last = np.append(np.diff(x2) > 1e-9, True)  # equal values jump together
+        above = below[last]
+        cdf, other = (scipy.stats.chi2.cdf(x2[last], len(weights) - i) for i in (1, 0))
+        distances.append(max(abs(above - cdf).max(), abs(np.append(0, above[:-1]) - cdf).max()))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.04 < distances[0]
+    assert abs(above - other).max() > 0.15  # with K degrees of freedom it is no limit
+
+
+@pytest.mark.statement("chi-square")
+@pytest.mark.parametrize(
+    ("weights", "n", "level", "rate", "error"),
+    [
+        ((5, 3, 2), 25, 0.05, 0.05, 0.01),
+        ((5, 3, 2), 500, 0.001, 0.001, 0.0002),
+        ((999, 1), 10, 0.001, 1 - 0.999**10, 1e-9),  # expected count 0.01: ten times as many
+    ],
+)
+def test_the_rate_of_false_alarms_is_the_level_if_no_expected_count_is_small(
+    weights: Counts, n: int, level: float, rate: float, error: float
+) -> None:
+    x2, share = grid(shares(*weights), n)
+    alarms = share[scipy.stats.chi2.sf(x2, len(weights) - 1) < level].sum()
+    assert alarms == pytest.approx(rate, abs=error)
