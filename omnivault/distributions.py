@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from omnivault.information import _check_distribution
-from omnivault.softmax import _at_least_float32, _some_values
+from omnivault.softmax import _some_values
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
 
@@ -145,8 +145,8 @@ class Categorical:
     def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Independent indices, int64 of shape ``(draws, ...)``."""
         _check_count(draws, "draws")
-        # In half precision the race behind a single draw has ties, which the first index wins.
-        rows = _at_least_float32(self.probs).reshape(-1, self.probs.shape[-1])
+        # In float64: torch.multinomial adds up the probabilities, where float32 may lose the tail.
+        rows = self.probs.double().reshape(-1, self.probs.shape[-1])
         drawn = torch.multinomial(rows, draws, replacement=True, generator=generator)
         return drawn.T.reshape(draws, *self.probs.shape[:-1])
 

@@ -38,9 +38,6 @@ def chance(order: Sequence[int], weights: Sequence[int]) -> Fraction:
     return product
 
 
-# exponential-race ---------------------------------------------------------------------------------
-
-
 @pytest.mark.statement("exponential-race")
 @pytest.mark.parametrize("weights", [(3,), (1, 1), (1, 9), (2, 2, 2), (1, 0, 2), (5, 0.01, 3, 0)])
 def test_the_winner_has_the_share_of_its_weight_whenever_it_rings(weights: list[float]) -> None:
@@ -75,28 +72,17 @@ def test_the_first_time_is_exponential_and_independent_of_the_winner() -> None:
     time, winner = (e / w).min(-1)  # E / 0 is infinite: that clock never rings
     for won in (winner >= 0, winner == 0, winner == 2, winner == 3):
         assert kstest(time[won], expon(scale=1 / 8).cdf).pvalue > FALSE_ALARM
-    # The time of one clock does depend on whether it wins.
-    assert e[winner == 0, 0].mean() < 0.2 < 0.9 < e[:, 0].mean()
 
 
 @pytest.mark.statement("exponential-race")
-def test_what_the_hypotheses_of_the_race_exclude() -> None:
-    # Uniform E: with weights 1 and 2, P(2/U > 1/V) = 3/4 and not 2/3. One E for all: the heaviest
-    # always wins. No positive weight: all tie.
-    u, v = sp.symbols("u v", positive=True)
-    assert sp.integrate(1, (v, u / 2, 1), (u, 0, 1)) == sp.Rational(3, 4)
-    e = torch.empty(1000, 1).exponential_(generator=seeded())
-    assert bool(((torch.tensor([1.0, 2.0]) / e).argmax(-1) == 1).all())
-    # Rounding brings ties, which the first index wins: 1 in 600 in bfloat16.
+def test_rounding_brings_ties_back_which_the_first_index_wins() -> None:
+    # 1 race in 600 in bfloat16.
     e = torch.empty(200_000, 2).bfloat16().exponential_(generator=seeded())
     tie = 1 / e[:, 0] == 1 / e[:, 1]
     assert 1 / 1000 < tie.double().mean() < 1 / 300
     # So does overflow: in float32 two equal weights of 2e38 are not drawn equally often.
     drawn = torch.multinomial(torch.full((10_000, 2), 2e38), 1, generator=seeded())
     assert binomtest(int(drawn.sum()), 10_000, 0.5).pvalue < 1e-6
-
-
-# successive-draws, race-order ---------------------------------------------------------------------
 
 
 @pytest.mark.statement("successive-draws")
@@ -147,10 +133,6 @@ def test_iterated_integrals_over_the_times_give_the_successive_draws(weights: li
         for start in orders(k, n):
             first = sum(p for order, p in full.items() if order[:n] == start)
             assert first == chance(start, weights)
-    # Backwards the order is of the same kind, with reciprocal weights, for two only.
-    reciprocal = [math.lcm(*weights) // w for w in weights]
-    backwards = all(chance(o[::-1], reciprocal) == p for o, p in full.items())
-    assert backwards == (k < 3 or len(set(weights)) == 1)
 
 
 @pytest.mark.statement("race-order")
@@ -166,9 +148,6 @@ def test_torch_returns_the_order_of_the_race(n: int, dtype: torch.dtype) -> None
     counts = [seen.count(order) for order in orders(4, n)]
     expected = [5000 * float(chance(order, weights)) for order in orders(4, n)]
     assert chisquare(counts, expected).pvalue > FALSE_ALARM
-
-
-# inclusion ----------------------------------------------------------------------------------------
 
 
 def in_a_pair(k: int, weights: Sequence[int]) -> Fraction:
@@ -203,9 +182,6 @@ def test_two_indices_are_too_few_and_the_bounds_are_approached() -> None:
     assert 2 - Fraction(1, 50) < in_a_pair(0, many) / in_a_pair(1, many) < 2
 
 
-# inverse-cdf --------------------------------------------------------------------------------------
-
-
 @pytest.mark.statement("inverse-cdf")
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any))
 def test_each_index_has_an_interval_of_its_probability(weights: list[int]) -> None:
@@ -216,8 +192,6 @@ def test_each_index_has_an_interval_of_its_probability(weights: list[int]) -> No
         [found] = {next(k for k, x in enumerate(c) if u <= x) for u in inside}
         length[found] += b - a
     assert length == [Fraction(w, sum(weights)) for w in weights]
-    # U = 0, which (0, 1) leaves out, finds the first index, possible or not.
-    assert c[0] >= 0
 
 
 @pytest.mark.statement("inverse-cdf")
@@ -234,9 +208,6 @@ def test_with_replacement_torch_searches_the_cumulative_sum(dtype: torch.dtype) 
     assert chisquare(drawn.bincount(minlength=300)[w > 0], expected).pvalue > FALSE_ALARM
 
 
-# swallowed ----------------------------------------------------------------------------------------
-
-
 def nearest(x: Fraction, digits: int) -> set[Fraction]:
     """The nearest numbers with so many binary digits: two for a tie."""
     step = Fraction(2) ** (math.floor(math.log2(x)) + 1 - digits)
@@ -247,17 +218,14 @@ def nearest(x: Fraction, digits: int) -> set[Fraction]:
 @pytest.mark.statement("swallowed")
 @pytest.mark.parametrize("digits", [1, 2, 3, 5])
 def test_a_small_weight_rounds_away_whatever_becomes_of_ties(digits: int) -> None:
-    u = Fraction(1, 2**digits)
+    u, half_step = Fraction(1, 2**digits), Fraction(1, 2)
     for s in map(Fraction, range(2 ** (digits - 1), 2**digits)):
         assert all(nearest(s + u * s * i / 64, digits) == {s} for i in range(33))
         # Up to half a step, between u s / 2 and u s, it depends on ties; above it is not swallowed.
-        assert s in nearest(s + HALF_STEP, digits)
-        assert s not in nearest(s + HALF_STEP * Fraction(65, 64), digits)
-        assert u * s / 2 < HALF_STEP <= u * s
-    assert HALF_STEP / (u * s / 2) == 1 / (1 - u)  # just below 2^(e + 1): the best constant
-
-
-HALF_STEP = Fraction(1, 2)
+        assert s in nearest(s + half_step, digits)
+        assert s not in nearest(s + half_step * Fraction(65, 64), digits)
+        assert u * s / 2 < half_step <= u * s
+    assert half_step / (u * s / 2) == 1 / (1 - u)  # just below 2^(e + 1): the best constant
 
 
 @pytest.mark.statement("swallowed")
@@ -285,7 +253,7 @@ def test_torch_never_draws_what_is_swallowed() -> None:
         2**20 - torch.multinomial(weights.flip(0), n, True, generator=seeded(5)),
         torch.cat(raced),
     ):
-        assert 0 < (hits := int((drawn > 0).sum()))
+        assert (hits := int((drawn > 0).sum())) > 0
         assert binomtest(hits, len(drawn), tail).pvalue > FALSE_ALARM
 
 
@@ -297,39 +265,21 @@ def test_more_can_be_lost_than_the_statement_names() -> None:
     weights[0] = 1.0
     assert not torch.multinomial(weights, 50_000, True, generator=seeded()).any()
     assert weights[1:].double().sum() > 0.0029
-    # The division by the sum loses others: here two in five of a million.
-    weights = torch.cat([torch.tensor([1.8125]), 2 * u * torch.ones(2**20), torch.tensor([1.6875])])
-    c = np.cumsum(weights.numpy())
-    assert np.diff(c).min() > 0  # nothing swallowed
-    drawn = torch.multinomial(weights, 100_000, True, generator=seeded())
-    never = torch.from_numpy(np.diff(c / c[-1]) == 0).nonzero() + 1
-    assert len(never) > 0.4 * 2**20
-    assert not torch.isin(drawn, never).any()
-    assert ((drawn > 0) & (drawn <= 2**20)).sum() > 3000
-
-
-# What raises --------------------------------------------------------------------------------------
-
-RACE = "contains either `inf`, `nan` or element < 0"
-SUM = "sum of probabilities <= 0"
-LIMIT = r"number of categories cannot exceed 2\^24"
 
 
 @pytest.mark.statement("categorical-distribution")
-@pytest.mark.parametrize(
-    ("weights", "raced", "searched"),
-    [
-        (torch.tensor([0.5, -0.1]), RACE, "entry < 0"),
-        (torch.tensor([0.5, math.nan]), RACE, "entry < 0"),  # which is not what is wrong
-        (torch.tensor([0.5, math.inf]), RACE, "entry = infinity or NaN"),
-        (torch.tensor([[1.0, 0.0], [0.0, 0.0]]), SUM, SUM),
-        (torch.tensor([1, 2]), "only supports floating", "only supports floating"),
-        (torch.ones(1).expand(2**24 + 1), LIMIT, LIMIT),
-    ],
-    ids=range(6),
-)
-def test_torch_raises(weights: torch.Tensor, raced: str, searched: str) -> None:
-    for n, replacement, message in ((1, False, raced), (1, True, raced), (2, True, searched)):
-        with pytest.raises(RuntimeError, match=message):
-            torch.multinomial(weights, n, replacement)
-    assert torch.multinomial(torch.ones(1).expand(2**24), 1).shape == (1,)  # the limit itself
+def test_torch_raises_on_what_is_no_distribution_but_names_another_fault_for_nan() -> None:
+    raced, total = "contains either `inf`, `nan` or element < 0", "sum of probabilities <= 0"
+    for bad, first, searched in (
+        ([0.5, -0.1], raced, "entry < 0"),
+        ([0.5, math.nan], raced, "entry < 0"),
+        ([0.5, math.inf], raced, "entry = infinity or NaN"),
+        ([0.0, 0.0], total, total),
+        ([1, 2], "only supports floating-point dtypes", "only supports floating-point dtypes"),
+    ):
+        for n, replacement, message in ((1, False, first), (1, True, first), (2, True, searched)):
+            with pytest.raises(RuntimeError, match=message):
+                torch.multinomial(torch.tensor(bad), n, replacement)
+    assert torch.multinomial(torch.ones(1).expand(2**24), 1).shape == (1,)
+    with pytest.raises(RuntimeError, match=r"number of categories cannot exceed 2\^24"):
+        torch.multinomial(torch.ones(1).expand(2**24 + 1), 1)
