@@ -6,11 +6,14 @@ PYTHON ?= python3
 # names: make book TORCH_INDEX=...  (on Linux the plain index gives a CUDA build of several GB).
 TORCH_INDEX ?=
 
+# PyTorch's threads spin while they wait for one another. Beside any other work on the machine, that
+# made a build many times slower; waiting passively costs nothing that could be measured.
+export OMP_WAIT_POLICY := PASSIVE
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := _build/html/.built
-MODEL := $(VENV)/.model
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
 SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions -type f \
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*')
@@ -36,20 +39,16 @@ $(INSTALLED): requirements.txt requirements-data.txt pyproject.toml package-lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
 
-# Before the chapters run: the conversion of the language model takes longer than a cell should, and
-# a terminal can show how far it is. A model that is there and whole is left alone.
-$(MODEL): $(INSTALLED)
-	$(BIN)/python -m omnivault.language_model
-	@touch $@
-
 book: $(BUILT) ## build the book; warnings and failing cells are errors
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 # Parsed pages are thrown away first: a page that Sphinx does not parse again cannot warn again.
 # Executed cells stay cached until their text, the package or the pins change (fresh_outputs.py).
-$(BUILT): $(INSTALLED) $(MODEL) $(SOURCES)
+# The language model is converted before the chapters run, where a terminal can show how far it is.
+$(BUILT): $(INSTALLED) $(SOURCES)
 	rm -rf _build/.doctrees _build/html
 	@mkdir -p _build && touch _build/.started
+	$(BIN)/python -m omnivault.language_model
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
@@ -72,7 +71,7 @@ lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
 	    > $(LAB_SETTINGS)/overrides.json
 	$(BIN)/jupyter-lab --notebook-dir=book
 
-experiments: $(MODEL) ## write the texts of the decoding experiment anew (a quarter of an hour)
+experiments: $(INSTALLED) ## write the texts of the decoding experiment anew (a quarter of an hour)
 	$(BIN)/python -m omnivault.degeneration
 
 # What only the CUDA build of torch asks for, and pins by itself: naming it here would install it

