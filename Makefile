@@ -71,7 +71,7 @@ lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
 	    > $(LAB_SETTINGS)/overrides.json
 	$(BIN)/jupyter-lab --notebook-dir=book
 
-experiments: $(INSTALLED) ## write the texts of the decoding experiment anew (a quarter of an hour)
+experiments: $(INSTALLED) ## write the texts of the decoding experiment anew (about half an hour)
 	$(BIN)/python -m omnivault.degeneration
 
 # What only the CUDA build of torch asks for, and pins by itself: naming it here would install it

@@ -2,7 +2,7 @@ r"""Texts of one model under nine decoding methods, beside what people wrote.
 
 An experiment after Holtzman, Buys, Du, Forbes and Choi (2020). The model reads the first 32 tokens
 of a news article and writes the next 128; so did a journalist. ``make experiments`` runs all of it
-in a quarter of an hour and keeps token ids and log-probabilities, with the settings that made them,
+in about half an hour and keeps token ids and log-probabilities, with the settings that made them,
 in ``degeneration.safetensors``. Of the journalists' words it keeps the log-probabilities alone;
 the words are in the package that :mod:`omnivault.news` reads.
 
