@@ -623,8 +623,16 @@ def search_tree(ax: Axes, probs: Mapping[str, float], kept: Collection[str]) -> 
         ax.plot([len(name) - 1, len(name)], ends, color=color, lw=1.8 if name in kept else 1)
         face = color if name in kept else "white"
         ax.plot(len(name), height[name], "o", color=color, mfc=face, ms=8, zorder=3)
+        # Where branches fan out to the right, the label stands to the left, off the line from the
+        # parent.
+        fans_out = sum(len(o) == len(name) + 1 and o.startswith(name) for o in probs) > 1
+        rising = height[name] >= height[name[:-1]]
         ax.annotate(
-            f"{name}  {p:.3g}", (len(name), height[name]), (8, 5), textcoords="offset points"
+            f"{name}  {p:.3g}",
+            (len(name), height[name]),
+            (-8, 8 if rising else -16) if fans_out else (8, 5),
+            textcoords="offset points",
+            horizontalalignment="right" if fans_out else "left",
         )
     ax.set_xlim(-0.1, max(map(len, probs)) + 0.8)
     ax.set_ylim(min(height.values()) - 0.5, max(height.values()) + 0.8)
