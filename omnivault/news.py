@@ -1,4 +1,4 @@
-"""Text that people wrote: news articles of the Australian Broadcasting Corporation, 2000 to 2001.
+"""Text that people wrote: news articles of the Australian Broadcasting Corporation.
 
 The corpus of Lee, Pincombe and Welsh (2005), 300 articles of 45 to 620 words, comes inside the
 package ``gensim``, which is installed for this one file.
