@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omnivault.information import _check_distribution
+from omnivault.information import _check_distribution, _check_floating
 from omnivault.softmax import _some_values
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
@@ -43,7 +43,7 @@ class Bernoulli:
     probs: Tensor
 
     def __post_init__(self) -> None:
-        _check_floating(self.probs)
+        _check_floating(self.probs, "probs")
         outside = ~((self.probs >= 0) & (self.probs <= 1))
         if bool(outside.any()):
             raise ValueError(
@@ -238,7 +238,7 @@ def _covariance(probs: Tensor) -> Tensor:
 
 
 def _check_rows(probs: Tensor) -> None:
-    _check_floating(probs)
+    _check_floating(probs, "probs")
     if probs.ndim == 0 or probs.shape[-1] == 0:
         raise ValueError(
             f"probs need a last dimension that holds at least one outcome, got shape "
@@ -247,14 +247,6 @@ def _check_rows(probs: Tensor) -> None:
     if bool(probs.isnan().any()):
         raise ValueError(f"probs hold nan: {_some_values(probs)}")
     _check_distribution(probs, -1)
-
-
-def _check_floating(probs: Tensor) -> None:
-    if not isinstance(probs, Tensor) or not probs.is_floating_point():
-        raise TypeError(
-            f"probs must be a tensor of a floating dtype, got {probs!r}; "
-            "torch.tensor(...) makes one"
-        )
 
 
 def _check_count(n: int, name: str) -> None:

@@ -25,7 +25,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from omnivault.softmax import _at_least_float32, _some_values
+from omnivault.softmax import _at_least_float32, _check, _some_values
 
 __all__ = ["apply_temperature", "greedy", "min_p", "sample", "top_k", "top_p", "typical_p"]
 
@@ -387,20 +387,7 @@ def _temperatures(temperature: float | Tensor, logits: Tensor) -> Tensor:
 
 def _check_logits(logits: Tensor) -> None:
     """Raise unless every row is made of logits that have a softmax."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            f"logits must be a torch.Tensor, got {logits!r}; wrap them in torch.tensor(...)"
-        )
-    if not logits.is_floating_point():
-        raise TypeError(
-            f"logits must have a floating dtype, got {logits.dtype} with values "
-            f"{_some_values(logits)}; convert them with logits.float()"
-        )
-    if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise ValueError(
-            f"logits need a last dimension that holds at least one token, got shape "
-            f"{tuple(logits.shape)}"
-        )
+    _check(logits, -1, 1.0)
     # The largest of a row says it all: nan if there is one, +inf if there is one, -inf if
     # nothing else is there.
     largest = logits.amax(-1)

@@ -374,7 +374,9 @@ def test_the_seed_decides() -> None:
 
 # Bad input ----------------------------------------------------------------------------------------
 
-DTYPE = "probs must be a tensor of a floating dtype, got {}; torch.tensor(...) makes one"
+DTYPE = (
+    "probs must be a tensor of a floating dtype, got {}; torch.tensor(...) or p.float() makes one"
+)
 OUTSIDE = (
     "probs must lie in [0, 1], got {}; turn logits into probabilities with torch.sigmoid first"
 )
@@ -462,3 +464,19 @@ def test_what_is_rejected_is_shown_beside_what_is_not(
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         function(bad)
     function(good)
+
+
+def test_a_tail_of_small_probabilities_is_drawn() -> None:
+    """In float32 a running sum swallows each of them: torch.multinomial then draws none."""
+    weights = torch.full((500_001,), 2e-8)
+    weights[0] = 1.0
+    probs = weights / weights.double().sum().float()
+    tail = probs[1:].double().sum().item()
+    n = 20_000
+    swallowed = torch.multinomial(probs, n, replacement=True, generator=generator())
+    assert (swallowed == 0).all()
+    drawn = Categorical(probs).sample(n, generator=generator())
+    hits = int((drawn > 0).sum())
+    assert scipy.stats.binomtest(hits, n, tail).pvalue > FALSE_ALARM
+    counts = Multinomial(n, probs).sample(1, generator=generator())[0]
+    assert scipy.stats.binomtest(int(counts[1:].sum()), n, tail).pvalue > FALSE_ALARM

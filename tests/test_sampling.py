@@ -538,7 +538,6 @@ REMEDY = "; for T -> 0 use greedy(logits)"
 RANGE32 = "temperature must be 0 or lie in [1.175e-38, 3.403e+38] to be computed in torch.float32"
 OVERFLOW = "; subtract the largest first: logits - logits.amax(-1, keepdim=True)"
 
-ROWLESS = "logits need a last dimension that holds at least one token, got shape {}"
 BAD_LOGITS: list[tuple[Any, type[Exception], str]] = [
     (
         [0.5, 1.5],
@@ -549,10 +548,19 @@ BAD_LOGITS: list[tuple[Any, type[Exception], str]] = [
         torch.tensor([1, 2]),
         TypeError,
         "logits must have a floating dtype, got torch.int64 with values [1, 2]; convert them with "
-        "logits.float()",
+        "z.float()",
     ),
-    (torch.tensor(1.0), ValueError, ROWLESS.format(())),
-    (torch.zeros(2, 0), ValueError, ROWLESS.format((2, 0))),
+    (
+        torch.tensor(1.0),
+        ValueError,
+        "logits need a dimension that holds the classes, got the scalar 1.0; "
+        "reshape(1) makes it a row of one",
+    ),
+    (
+        torch.zeros(2, 0),
+        ValueError,
+        "dimension -1 of the logits is empty (shape (2, 0)); a softmax needs at least one class",
+    ),
     *(
         (torch.tensor([[0.5, 1.5], row]), ValueError, f"logits of a row {message}")
         for row, message in [
