@@ -2,6 +2,14 @@ r"""The distributions that a token is drawn from: Bernoulli, categorical and mul
 
 Each is one step from the last: one event of two outcomes, one of K, and n of K. ``probs`` may
 have any batch shape; draws take a generator.
+
+All three are exponential families, :math:`P(y) = h(y)\, e^{\langle\eta, t(y)\rangle - A(\eta)}`
+with the natural parameter :math:`\eta`, the sufficient statistic t and the log-partition A, whose
+gradient is the mean of t(Y) and whose Hessian is its covariance. With ``minimal=True`` the last of
+the K outcomes is the one that the others are compared with: its natural parameter is fixed at 0
+and left out, and what is left is determined by the distribution. Without it (the overcomplete
+form) natural parameters are logits, determined up to a constant. See Wainwright and Jordan
+(2008), section 3.
 """
 
 from __future__ import annotations
@@ -12,7 +20,7 @@ import torch
 from torch import Tensor
 
 from omnivault.information import _check_distribution, _check_floating
-from omnivault.softmax import _some_values
+from omnivault.softmax import _some_values, logsumexp, softmax
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
 
@@ -38,6 +46,8 @@ class Bernoulli:
     >>> coin = Bernoulli(torch.tensor(0.3))
     >>> coin.pmf(torch.tensor([0, 1])), coin.mean, coin.variance
     (tensor([0.7000, 0.3000]), tensor(0.3000), tensor(0.2100))
+    >>> Bernoulli.from_natural(torch.tensor(0.0)).probs  # the sigmoid
+    tensor(0.5000)
     """
 
     probs: Tensor
@@ -77,6 +87,31 @@ class Bernoulli:
         chances = self.probs.expand(draws, *self.probs.shape)
         return torch.bernoulli(chances, generator=generator).long()
 
+    @classmethod
+    def from_natural(cls, eta: Tensor) -> Bernoulli:
+        r"""Make the distribution with the log-odds :math:`\eta`: :math:`\pi = \sigma(\eta)`."""
+        _check_floating(eta, "eta")
+        if bool(eta.isnan().any()):
+            raise ValueError(f"eta must not hold nan, got {_some_values(eta)}")
+        return cls(torch.sigmoid(eta))
+
+    def to_natural(self) -> Tensor:
+        r"""Log-odds :math:`\log\frac{\pi}{1 - \pi}`; ``-inf`` and ``inf`` at 0 and 1."""
+        return torch.logit(self.probs)
+
+    @staticmethod
+    def log_partition(eta: Tensor) -> Tensor:
+        r""":math:`A(\eta) = \log(1 + e^\eta)`, of the shape of ``eta``."""
+        _check_floating(eta, "eta")
+        # Not F.softplus, which returns eta itself above 20 and so is wrong by 2e-9 there.
+        return torch.logaddexp(eta, torch.zeros_like(eta))
+
+    def sufficient_statistic(self, y: Tensor) -> Tensor:
+        r""":math:`t(y) = y` in the dtype of ``probs``, for outcomes y in {0, 1}."""
+        if bool(((y != 0) & (y != 1)).any()):
+            raise ValueError(f"outcomes must be 0 or 1, got {_some_values(y)}")
+        return y.to(self.probs.dtype)
+
 
 @dataclass(frozen=True, eq=False)
 class Categorical:
@@ -107,6 +142,10 @@ class Categorical:
     tensor([[ 0.2500, -0.1500, -0.1000],
             [-0.1500,  0.2100, -0.0600],
             [-0.1000, -0.0600,  0.1600]])
+    >>> Categorical.from_natural(torch.tensor([1.0, 3.0, 2.0])).probs  # softmax
+    tensor([0.0900, 0.6652, 0.2447])
+    >>> die.to_natural(minimal=True)  # log-odds against the last outcome
+    tensor([0.9163, 0.4055])
     """
 
     probs: Tensor
@@ -150,6 +189,52 @@ class Categorical:
         drawn = torch.multinomial(rows, draws, replacement=True, generator=generator)
         return drawn.T.reshape(draws, *self.probs.shape[:-1])
 
+    @classmethod
+    def from_natural(cls, eta: Tensor, *, minimal: bool = False) -> Categorical:
+        r"""Make the distribution with the logits ``eta``, shape ``(..., K)``: their softmax.
+
+        With ``minimal=True`` there are K - 1 of them, and the logit of the last outcome is 0.
+        """
+        return cls(softmax(_natural(eta, minimal)))
+
+    def to_natural(self, *, minimal: bool = False) -> Tensor:
+        r"""Natural parameters of this distribution.
+
+        :math:`\log \pi_k`, of shape ``(..., K)``, to which any constant may be added; with
+        ``minimal=True`` :math:`\log(\pi_k/\pi_K)`, of shape ``(..., K - 1)``, the only ones. An
+        outcome without probability has ``-inf``.
+
+        Raises
+        ------
+        ValueError
+            ``minimal=True``, and the last outcome has no probability.
+        """
+        return _to_natural(self.probs, minimal)
+
+    @staticmethod
+    def log_partition(eta: Tensor, *, minimal: bool = False) -> Tensor:
+        r""":math:`A(\eta) = \mathrm{LSE}(\eta)`, of shape ``(...)``.
+
+        With ``minimal=True`` it is :math:`\log(1 + \sum_{k<K} e^{\eta_k})`.
+        """
+        return logsumexp(_natural(eta, minimal))
+
+    def sufficient_statistic(self, y: Tensor, *, minimal: bool = False) -> Tensor:
+        r"""One-hot vector :math:`t(y) = e_y` of indices y, of shape ``(*y.shape, K)``.
+
+        With ``minimal=True`` without its last component. In the dtype of ``probs``.
+        """
+        classes = self.probs.shape[-1]
+        if y.is_floating_point() or y.dtype == torch.bool:
+            raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
+        outside = (y < 0) | (y >= classes)
+        if bool(outside.any()):
+            raise ValueError(
+                f"outcomes must be indices from 0 to {classes - 1}, got {_some_values(y[outside])}"
+            )
+        one_hot = torch.nn.functional.one_hot(y.long(), classes).to(self.probs.dtype)
+        return one_hot[..., :-1] if minimal else one_hot
+
 
 @dataclass(frozen=True, eq=False)
 class Multinomial:
@@ -179,6 +264,8 @@ class Multinomial:
     tensor(0.1800)
     >>> rolls.mean
     tensor([1.5000, 0.9000, 0.6000])
+    >>> Multinomial.log_partition(3, torch.zeros(3))  # 3 log 3
+    tensor(3.2958)
     """
 
     n: int
@@ -200,19 +287,24 @@ class Multinomial:
         return self._log_pmf_in_float64(y).to(self.probs.dtype)
 
     def _log_pmf_in_float64(self, y: Tensor) -> Tensor:
+        possible = self._possible(y)
+        # In float64: lgamma of a large count has few digits left in float32.
+        counts = torch.where(possible.unsqueeze(-1), y.double(), 0)
+        orders = torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)
+        value = orders + torch.xlogy(counts, self.probs.double()).sum(-1)
+        return torch.where(possible, value, -torch.inf)
+
+    def _possible(self, y: Tensor) -> Tensor:
+        """Whether each row of y holds counts of n draws."""
         if y.ndim == 0 or y.shape[-1] != self.probs.shape[-1]:
             raise ValueError(
                 f"y must hold {self.probs.shape[-1]} counts in its last dimension, "
                 f"got shape {tuple(y.shape)}"
             )
-        counts = y.double()  # lgamma of a large count has few digits left in float32
-        possible = (
+        counts = y.double()
+        return (
             (counts >= 0).all(-1) & (counts == counts.round()).all(-1) & (counts.sum(-1) == self.n)
         )
-        counts = torch.where(possible.unsqueeze(-1), counts, 0)
-        orders = torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)
-        value = orders + torch.xlogy(counts, self.probs.double()).sum(-1)
-        return torch.where(possible, value, -torch.inf)
 
     @property
     def mean(self) -> Tensor:
@@ -231,6 +323,60 @@ class Multinomial:
         indices = indices.reshape(draws, self.n, *self.probs.shape[:-1]).movedim(1, -1)
         counts = torch.zeros(*indices.shape[:-1], self.probs.shape[-1], dtype=torch.int64)
         return counts.scatter_add_(-1, indices, torch.ones_like(indices))
+
+    @classmethod
+    def from_natural(cls, n: int, eta: Tensor, *, minimal: bool = False) -> Multinomial:
+        """Make n draws of :meth:`Categorical.from_natural`."""
+        return cls(n, softmax(_natural(eta, minimal)))
+
+    def to_natural(self, *, minimal: bool = False) -> Tensor:
+        """Natural parameters, those of :meth:`Categorical.to_natural`; they do not depend on n."""
+        return _to_natural(self.probs, minimal)
+
+    @staticmethod
+    def log_partition(n: int, eta: Tensor, *, minimal: bool = False) -> Tensor:
+        r""":math:`A(\eta) = n\, \mathrm{LSE}(\eta)`, n times that of one draw."""
+        _check_count(n, "n")
+        return n * logsumexp(_natural(eta, minimal))
+
+    def sufficient_statistic(self, y: Tensor, *, minimal: bool = False) -> Tensor:
+        r""":math:`t(y) = y` for counts ``(..., K)``, whose base :math:`h(y)` is n! / prod y_k!.
+
+        With ``minimal=True`` without its last component. In the dtype of ``probs``.
+        """
+        possible = self._possible(y)
+        if not bool(possible.all()):
+            raise ValueError(
+                f"counts must be whole, >= 0 and sum to {self.n}, got a row "
+                f"{_some_values(y[~possible][0])}"
+            )
+        counts = y.to(self.probs.dtype)
+        return counts[..., :-1] if minimal else counts
+
+
+def _natural(eta: Tensor, minimal: bool) -> Tensor:
+    """Raise unless eta holds natural parameters; append the 0 of the last outcome."""
+    _check_floating(eta, "eta")
+    if eta.ndim == 0 or (eta.shape[-1] == 0 and not minimal):
+        raise ValueError(
+            "eta needs a last dimension that holds the natural parameters, got shape "
+            f"{tuple(eta.shape)}"
+        )
+    if bool((eta.isnan() | (eta == torch.inf)).any()):
+        raise ValueError(f"eta must not hold nan or inf, got {_some_values(eta)}")
+    return torch.cat([eta, eta.new_zeros(*eta.shape[:-1], 1)], dim=-1) if minimal else eta
+
+
+def _to_natural(probs: Tensor, minimal: bool) -> Tensor:
+    if not minimal:
+        return probs.log()
+    if bool((probs[..., -1] == 0).any()):
+        raise ValueError(
+            "the last outcome has the probability 0, so no log-odds against it exist; put an "
+            "outcome that can occur last, or use minimal=False"
+        )
+    logs = probs.double().log()  # the quotient itself may overflow
+    return (logs[..., :-1] - logs[..., -1:]).to(probs.dtype)
 
 
 def _covariance(probs: Tensor) -> Tensor:
