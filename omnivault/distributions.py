@@ -90,9 +90,7 @@ class Bernoulli:
     @classmethod
     def from_natural(cls, eta: Tensor) -> Bernoulli:
         r"""Make the distribution with the log-odds :math:`\eta`: :math:`\pi = \sigma(\eta)`."""
-        _check_floating(eta, "eta")
-        if bool(eta.isnan().any()):
-            raise ValueError(f"eta must not hold nan, got {_some_values(eta)}")
+        _check_log_odds(eta)
         return cls(torch.sigmoid(eta))
 
     def to_natural(self) -> Tensor:
@@ -102,7 +100,7 @@ class Bernoulli:
     @staticmethod
     def log_partition(eta: Tensor) -> Tensor:
         r""":math:`A(\eta) = \log(1 + e^\eta)`, of the shape of ``eta``."""
-        _check_floating(eta, "eta")
+        _check_log_odds(eta)
         # Not F.softplus, which returns eta itself above 20 and so is wrong by 2e-9 there.
         return torch.logaddexp(eta, torch.zeros_like(eta))
 
@@ -342,7 +340,8 @@ class Multinomial:
     def sufficient_statistic(self, y: Tensor, *, minimal: bool = False) -> Tensor:
         r""":math:`t(y) = y` for counts ``(..., K)``, whose base :math:`h(y)` is n! / prod y_k!.
 
-        With ``minimal=True`` without its last component. In the dtype of ``probs``.
+        With ``minimal=True`` without its last component. In the dtype of ``probs``, or in float32
+        where that has half precision: it would round counts.
         """
         possible = self._possible(y)
         if not bool(possible.all()):
@@ -350,8 +349,14 @@ class Multinomial:
                 f"counts must be whole, >= 0 and sum to {self.n}, got a row "
                 f"{_some_values(y[~possible][0])}"
             )
-        counts = y.to(self.probs.dtype)
+        counts = y.to(torch.promote_types(self.probs.dtype, torch.float32))
         return counts[..., :-1] if minimal else counts
+
+
+def _check_log_odds(eta: Tensor) -> None:
+    _check_floating(eta, "eta")
+    if bool(eta.isnan().any()):
+        raise ValueError(f"eta must not hold nan, got {_some_values(eta)}")
 
 
 def _natural(eta: Tensor, minimal: bool) -> Tensor:
@@ -364,6 +369,10 @@ def _natural(eta: Tensor, minimal: bool) -> Tensor:
         )
     if bool((eta.isnan() | (eta == torch.inf)).any()):
         raise ValueError(f"eta must not hold nan or inf, got {_some_values(eta)}")
+    if not minimal and bool((eta == -torch.inf).all(-1).any()):
+        raise ValueError(
+            "a row of eta is -inf throughout, which leaves no outcome possible; keep one finite"
+        )
     return torch.cat([eta, eta.new_zeros(*eta.shape[:-1], 1)], dim=-1) if minimal else eta
 
 
@@ -372,8 +381,8 @@ def _to_natural(probs: Tensor, minimal: bool) -> Tensor:
         return probs.log()
     if bool((probs[..., -1] == 0).any()):
         raise ValueError(
-            "the last outcome has the probability 0, so no log-odds against it exist; put an "
-            "outcome that can occur last, or use minimal=False"
+            "the last outcome has the probability 0, or one that was rounded to 0, so there are no "
+            "log-odds against it; put an outcome that can occur last, or use minimal=False"
         )
     logs = probs.double().log()  # the quotient itself may overflow
     return (logs[..., :-1] - logs[..., -1:]).to(probs.dtype)

@@ -26,6 +26,7 @@ __all__ = [
     "HEAT",
     "WIDTH",
     "bars",
+    "entropy_levels",
     "entropy_objective",
     "exponent_ranges",
     "images",
@@ -397,6 +398,25 @@ def simplex_grid(ax: Axes, lines: Tensor, reach: float = 8.0) -> Axes:
         for k, pair in enumerate([(fixed, free), (free, fixed)]):
             z = torch.stack([*pair, torch.zeros_like(free)], dim=-1)
             ax.plot(*simplex_points(softmax(z)).T, color=COLORS[k], linestyle=LINES[k], linewidth=1)
+    return ax
+
+
+def entropy_levels(ax: Axes, levels: Tensor) -> Axes:
+    """Draw on a simplex the lines of equal entropy.
+
+    Parameters
+    ----------
+    ax
+        Where to draw; call :func:`simplex` first.
+    levels
+        Entropies in nats, increasing, between 0 and log 3.
+    """
+    step = torch.linspace(0, 1, 201)
+    first, second = torch.meshgrid(step, step, indexing="xy")
+    # Fans from the first corner to the opposite edge, so that the grid ends where the simplex does.
+    p = torch.stack([1 - first, first * (1 - second), first * second], dim=-1)
+    x, y = simplex_points(p).unbind(-1)
+    ax.contour(x, y, entropy(p), levels=levels, colors=COLORS[4], linewidths=0.8)
     return ax
 
 

@@ -44,6 +44,7 @@ DRAWINGS: dict[str, Callable[[Axes], Axes]] = {
     ),
     "level_sets": plotting.level_sets,
     "smooth_maximum": lambda ax: plotting.smooth_maximum(ax, (0.5, 2.0)),
+    "entropy_levels": lambda ax: plotting.entropy_levels(ax, torch.tensor([0.5, 1.0])),
     "entropy_objective": lambda ax: plotting.entropy_objective(ax, LOGITS[:2], (0.5, 2.0)),
     "lipschitz_ratios": lambda ax: plotting.lipschitz_ratios(
         ax, {"K = 2": torch.tensor([0.1, 1.0])}, {"K = 2": torch.tensor([0.9, 0.5])}
