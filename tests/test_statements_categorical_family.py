@@ -1,0 +1,785 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import sympy
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+from mpmath import mp
+from strategies import (
+    as_double,
+    assert_within,
+    exact_softmax,
+    row_pairs,
+    rows,
+    softmax_bound,
+    unit,
+    whole_row_pairs,
+    whole_rows,
+)
+from torch import Tensor
+from torch.func import jacrev
+from torch.nn import functional
+
+from omnivault.calibration import fit_temperature
+from omnivault.distributions import Bernoulli, Categorical
+from omnivault.information import entropy, kl_divergence
+from omnivault.softmax import logsumexp, softmax
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+U = unit(torch.float64)
+EXACT = mp.mpf(10) ** -40
+Vector = tuple[int, ...]
+Row = tuple[Fraction, ...]
+
+
+def number(x: Fraction) -> Any:
+    return mp.mpf(x.numerator) / x.denominator
+
+
+def total(values: Any) -> Fraction:
+    return sum(values, Fraction(0))
+
+
+def inner(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def double(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def shares(weights: Sequence[int | Fraction]) -> Row:
+    return tuple(Fraction(w) / total(weights) for w in weights)
+
+
+def sigma(x: Any) -> Any:
+    return 1 / (1 + mp.exp(-x))
+
+
+def lse(z: Sequence[Any]) -> Any:
+    return mp.log(mp.fsum(mp.exp(x) for x in z))
+
+
+def soft(z: Sequence[Any]) -> list[Any]:
+    weights = [mp.exp(x) for x in z]
+    return [w / mp.fsum(weights) for w in weights]
+
+
+def powers(z: Sequence[int]) -> Row:
+    """Softmax of z log 2, in fractions."""
+    return shares([Fraction(2) ** x for x in z])
+
+
+def same(a: Sequence[Any], b: Sequence[Any], tolerance: Any = EXACT) -> bool:
+    return all(abs(x - y) < tolerance for x, y in zip(a, b, strict=True))
+
+
+def exact_entropy(p: Sequence[Any]) -> Any:
+    return -mp.fsum(x * mp.log(x) for x in p if x > 0)
+
+
+positive_weights = st.lists(st.integers(1, 50), min_size=2, max_size=6)
+# Two and more outcomes, ties, a rare one, extreme ones.
+Z = [
+    pytest.param([0, 1], id="two"),
+    pytest.param([0, 1, 3], id="three"),
+    pytest.param([2, 2, -1, 0], id="the largest twice"),
+    pytest.param([-1, -1, 0, -1], id="the smallest three times"),
+    pytest.param([3, 0, 0, 0, 3], id="two values"),
+]
+on_scores = pytest.mark.parametrize("z", Z)
+
+
+# categorical-minimal ------------------------------------------------------------------------------
+
+
+@pytest.mark.statement("categorical-minimal")
+@given(positive_weights)
+def test_the_minimal_form_and_its_inverse(weights: list[int]) -> None:
+    pi = [number(p) for p in shares(weights)]
+    eta = [mp.log(p / pi[-1]) for p in pi[:-1]]
+    a = mp.log(1 + mp.fsum(mp.exp(x) for x in eta))
+    assert abs(a + mp.log(pi[-1])) < EXACT
+    for y, p in enumerate(pi):
+        t = [int(k == y) for k in range(len(pi))][:-1]
+        assert abs(mp.exp(inner(eta, t) - a) - p) < EXACT
+    below = 1 + mp.fsum(mp.exp(x) for x in eta)
+    assert same([*[mp.exp(x) / below for x in eta], 1 / below], pi)
+    assert same(soft([*eta, mp.mpf(0)]), pi)
+    if len(pi) == 2:
+        assert abs(sigma(eta[0]) - pi[0]) < EXACT
+    die = Categorical(as_double(pi))
+    assert_within(die.to_natural(minimal=True), as_double(eta), 16 * U)
+    assert_within(Categorical.from_natural(as_double(eta), minimal=True).probs, die.probs, 32 * U)
+    assert Categorical.log_partition(as_double(eta), minimal=True).item() == pytest.approx(
+        float(a), abs=16 * U
+    )
+
+
+@pytest.mark.statement("categorical-minimal")
+@given(rows(min_size=1, max_size=5, bound=400.0))
+def test_every_vector_is_the_parameter_of_a_positive_distribution(eta: Tensor) -> None:
+    with mp.workdps(450):
+        exact = [mp.mpf(x) for x in eta.tolist()]
+        pi = soft([*exact, mp.mpf(0)])
+        assert min(pi) > 0
+        assert abs(mp.fsum(pi) - 1) < EXACT
+        assert same([mp.log(p / pi[-1]) for p in pi[:-1]], exact)
+    made = Categorical.from_natural(eta, minimal=True).probs
+    logits = functional.pad(eta, (0, 1))
+    assert_within(made, as_double(pi), softmax_bound(logits))
+
+
+@pytest.mark.statement("categorical-minimal")
+@given(whole_row_pairs(min_size=1, max_size=4, bound=2))
+def test_two_minimal_parameters_are_two_distributions(pair: tuple[Tensor, Tensor]) -> None:
+    u, v = ([*map(int, row.tolist()), 0] for row in pair)
+    assert (powers(u) == powers(v)) == (u == v)
+
+
+@pytest.mark.statement("categorical-minimal")
+@pytest.mark.statement("categorical-overcomplete")
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_one_hot_vectors_have_one_free_direction_until_one_component_is_left_out(k: int) -> None:
+    one_hot = sympy.eye(k)
+    differences = sympy.Matrix.vstack(*[one_hot.row(y) - one_hot.row(k - 1) for y in range(k)])
+    assert differences.nullspace() == [sympy.ones(k, 1)]
+    assert differences[:, :-1].nullspace() == []
+    die = Categorical(torch.full((k,), 1 / k, dtype=torch.float64))
+    every = torch.arange(k)
+    assert torch.equal(die.sufficient_statistic(every), torch.eye(k, dtype=torch.float64))
+    assert torch.equal(
+        die.sufficient_statistic(every, minimal=True), torch.eye(k, dtype=torch.float64)[:, :-1]
+    )
+
+
+@pytest.mark.statement("categorical-minimal")
+def test_of_two_outcomes_the_first_is_the_coin() -> None:
+    eta = torch.linspace(-30, 30, 121, dtype=torch.float64)
+    two = Categorical.from_natural(eta.unsqueeze(-1), minimal=True)
+    exact = as_double([sigma(mp.mpf(x)) for x in eta.tolist()])
+    assert_within(two.probs[:, 0], exact, 80 * U * exact)
+    assert_within(Bernoulli.from_natural(eta).probs, exact, 4 * U * exact)
+
+
+# categorical-overcomplete -------------------------------------------------------------------------
+
+
+@pytest.mark.statement("categorical-overcomplete")
+@given(rows(min_size=2), st.floats(-30, 30))
+def test_the_log_partition_is_log_sum_exp_and_the_law_is_softmax(z: Tensor, c: float) -> None:
+    logits = [mp.mpf(x) for x in z.tolist()]
+    one_hot = [[int(k == y) for k in range(len(z))] for y in range(len(z))]
+    a = mp.log(mp.fsum(mp.exp(inner(logits, t)) for t in one_hot))
+    law = [mp.exp(inner(logits, t) - a) for t in one_hot]
+    assert same(law, exact_softmax(z))
+    assert Categorical.log_partition(z).item() == pytest.approx(float(a), abs=256 * U)
+    assert_within(Categorical.from_natural(z).probs, as_double(law), softmax_bound(z))
+    # Any natural parameter of the law is its logarithm and a constant, which is A.
+    assert same([x - mp.log(p) for x, p in zip(logits, law, strict=True)], [a] * len(z))
+    assert same(soft([x + mp.mpf(c) for x in logits]), law)
+
+
+@pytest.mark.statement("categorical-overcomplete")
+@given(positive_weights)
+def test_it_contains_every_positive_distribution(weights: list[int]) -> None:
+    pi = [number(p) for p in shares(weights)]
+    z = [mp.log(p) for p in pi]
+    assert abs(lse(z)) < EXACT
+    assert same(soft(z), pi)
+    probs = as_double(pi)
+    assert_within(Categorical.from_natural(Categorical(probs).to_natural()).probs, probs, 32 * U)
+
+
+@pytest.mark.statement("categorical-overcomplete")
+@given(whole_row_pairs(min_size=2, bound=3), st.booleans(), st.integers(-5, 5))
+def test_two_logit_rows_are_one_distribution_if_and_only_if_they_differ_by_a_constant(
+    pair: tuple[Tensor, Tensor], shifted: bool, c: int
+) -> None:
+    u, v = ([int(x) for x in row.tolist()] for row in pair)
+    if shifted:
+        v = [x + c for x in u]
+    constant = len({a - b for a, b in zip(u, v, strict=True)}) == 1
+    assert (powers(u) == powers(v)) == constant
+    # The minimal parameter does not see the constant, and sees everything else.
+    minimal = [[x - row[-1] for x in row[:-1]] for row in (u, v)]
+    assert (minimal[0] == minimal[1]) == constant
+    assert powers([*minimal[0], 0]) == powers(u)
+
+
+# categorical-log-partition ------------------------------------------------------------------------
+
+
+@cache
+def symbolic(k: int, minimal: bool) -> tuple[Any, Any, Any]:
+    """Variables, gradient and Hessian of A as computer algebra finds them."""
+    eta = sympy.symbols(f"z:{k - minimal}", real=True)
+    a = sympy.log(sum(sympy.exp(x) for x in eta) + int(minimal))
+    return eta, sympy.Matrix([sympy.diff(a, x) for x in eta]), sympy.hessian(a, eta)
+
+
+@pytest.mark.statement("categorical-log-partition")
+@pytest.mark.parametrize(
+    "weights", [(1, 1), (1, 99), (1, 1, 1), (5, 3, 2), (1, 1000, 1), (1, 2, 3, 4), (7, 1, 1, 1, 5)]
+)
+def test_both_forms_by_computer_algebra(weights: Vector) -> None:
+    k = len(weights)
+    pi = sympy.Matrix([sympy.Rational(w, sum(weights)) for w in weights])
+    full = sympy.diag(*pi) - pi * pi.T
+    # e^z is the weight, and in the minimal form its quotient with the last.
+    for minimal, last in ((False, 1), (True, weights[-1])):
+        eta, gradient, hessian = symbolic(k, minimal)
+        there = {sympy.exp(x): sympy.Rational(w, last) for x, w in zip(eta, weights, strict=False)}
+        size = k - minimal
+        assert sympy.simplify(gradient.subs(there) - pi[:size, :]) == sympy.zeros(size, 1)
+        assert sympy.simplify(hessian.subs(there) - full[:size, :size]) == sympy.zeros(size, size)
+    assert full.rank() == k - 1
+    assert full.nullspace() == [sympy.ones(k, 1)]
+    part = full[:-1, :-1]
+    assert part.is_positive_definite
+    assert not full.is_positive_definite
+    assert part.det() == math.prod(pi)
+    stated = sympy.diag(*[1 / p for p in pi[:-1]]) + sympy.ones(k - 1, k - 1) / pi[k - 1]
+    assert part.inv() == stated
+
+
+@pytest.mark.statement("categorical-log-partition")
+@given(row_pairs(max_size=5, bound=12.0))
+def test_automatic_differentiation_of_the_package(pair: tuple[Tensor, Tensor]) -> None:
+    z, v = pair
+    p = exact_softmax(z)
+    exact = torch.stack([as_double([a * (a is b) - a * b for b in p]) for a in p])
+    slope = jacrev(Categorical.log_partition)
+    assert_within(slope(z), as_double(p), 64 * U)
+    assert_within(jacrev(slope)(z), exact, 64 * U)
+    short = jacrev(lambda eta: Categorical.log_partition(eta, minimal=True))
+    eta = z[:-1] - z[-1]
+    assert_within(short(eta), as_double(p[:-1]), 128 * U)
+    assert_within(jacrev(short)(eta), exact[:-1, :-1], 128 * U)
+    # Against a difference of the gradient too, in any direction.
+    step = 1e-5
+    difference = (torch.softmax(z + step * v, -1) - torch.softmax(z - step * v, -1)) / (2 * step)
+    assert_within(exact @ v, difference, 1e-8 + 1e-10 * v.abs().max().item() ** 3)
+
+
+@pytest.mark.statement("categorical-log-partition")
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_draws_have_the_stated_mean_and_covariance(k: int) -> None:
+    z, n = torch.linspace(-1, 1, k, dtype=torch.float64), 100_000
+    die = Categorical.from_natural(z)
+    t = die.sufficient_statistic(die.sample(n, generator=torch.Generator().manual_seed(k)))
+    mean = jacrev(logsumexp)(z)
+    covariance = jacrev(jacrev(logsumexp))(z)
+    centered = t - mean
+    products = centered.unsqueeze(-1) * centered.unsqueeze(-2)
+    # Five standard errors in up to 25 places: other seeds would fail with a probability of 2e-5.
+    assert_within(t.mean(0), mean, 5 * (covariance.diagonal() / n).sqrt())
+    assert_within(products.mean(0), covariance, 5 * products.std(0) / math.sqrt(n))
+
+
+# moment-matching ----------------------------------------------------------------------------------
+
+Statistic = tuple[Vector, ...]
+
+
+def weights_of(h: Vector, t: Statistic, k: Sequence[int]) -> list[Fraction]:
+    """The law at k log 2 but for its sum."""
+    return [w * Fraction(2) ** inner(k, x) for w, x in zip(h, t, strict=True)]
+
+
+def in_proportion(weights: Sequence[Fraction]) -> list[int]:
+    """Observed counts that are exactly as the law says."""
+    common = math.lcm(*(w.denominator for w in weights))
+    return [int(w * common) for w in weights]
+
+
+def at(k: Sequence[int]) -> list[Any]:
+    return [i * mp.log(2) for i in k]
+
+
+def log_likelihood(h: Vector, t: Statistic, counts: Sequence[int], eta: Sequence[Any]) -> Any:
+    """Mean of log P over the observations, P by its definition."""
+    terms = [w * mp.exp(inner(eta, x)) for w, x in zip(h, t, strict=True)]
+    logs = [mp.log(x / mp.fsum(terms)) for x in terms]
+    return inner(counts, logs) / sum(counts)
+
+
+@st.composite
+def observed(draw: DrawFn) -> tuple[Vector, Statistic, Vector, list[int]]:
+    d, size = draw(st.integers(1, 2)), draw(st.integers(2, 4))
+    vectors = st.tuples(*[st.integers(-1, 2)] * d)
+    t = draw(st.lists(vectors, min_size=size, max_size=size))
+    h = draw(st.lists(st.integers(1, 3), min_size=size, max_size=size))
+    k = draw(st.tuples(*[st.integers(-2, 2)] * d))
+    counts = draw(st.lists(st.integers(0, 3), min_size=size, max_size=size).filter(any))
+    if draw(st.booleans()):  # those that k fits
+        counts = in_proportion(weights_of(tuple(h), tuple(t), k))
+    return tuple(h), tuple(t), k, counts
+
+
+@pytest.mark.statement("moment-matching")
+@given(observed())
+def test_the_likelihood_its_gradient_and_where_it_is_largest(
+    case: tuple[Vector, Statistic, Vector, list[int]],
+) -> None:
+    h, t, k, counts = case
+    n, eta, columns = sum(counts), at(k), list(zip(*t, strict=True))
+    t_bar = [Fraction(inner(counts, c), n) for c in columns]
+    law = shares(weights_of(h, t, k))
+    gradient = [a - inner(law, c) for a, c in zip(t_bar, columns, strict=True)]
+
+    def value(*eta: Any) -> Any:
+        return log_likelihood(h, t, counts, eta)
+
+    a = lse([mp.log(w) + inner(eta, x) for w, x in zip(h, t, strict=True)])
+    base = inner(counts, [mp.log(w) for w in h]) / n
+    here = value(*eta)
+    assert abs(inner(eta, [number(x) for x in t_bar]) - a + base - here) < EXACT
+    step = mp.mpf(10) ** -12
+    for i, slope in enumerate(gradient):
+        ahead, behind = ([x + s * (i == j) for j, x in enumerate(eta)] for s in (step, -step))
+        assert abs((value(*ahead) - value(*behind)) / (2 * step) - number(slope)) < 1e-20
+    # The largest value if and only if the means agree.
+    others = [at(o) for o in product(range(-3, 4), repeat=len(k))]
+    if any(gradient):
+        uphill = [x + number(g) / 64 for x, g in zip(eta, gradient, strict=True)]
+        assert value(*uphill) > here
+    else:
+        assert all(value(*other) <= here + EXACT for other in others)
+    for other in others[::5]:  # concave
+        middle = [(x + y) / 2 for x, y in zip(eta, other, strict=True)]
+        assert value(*middle) >= (here + value(*other)) / 2 - EXACT
+
+
+def mean_log_softmax(counts: Sequence[int], z: Sequence[Any]) -> Any:
+    return inner(counts, z) / mp.mpf(sum(counts)) - lse(z)
+
+
+@pytest.mark.statement("moment-matching")
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=5).filter(any), whole_rows(5, 5, bound=3))
+def test_frequencies_are_the_fit_and_an_unseen_outcome_leaves_none(
+    counts: list[int], row: Tensor
+) -> None:
+    f = shares(counts)
+    least = -exact_entropy([number(x) for x in f])
+    z = [int(x) for x in row.tolist()][: len(counts)]
+    value = mean_log_softmax(counts, at(z))
+    if all(counts):
+        best = [mp.log(number(x)) + 7 for x in f]  # any constant
+        assert abs(mean_log_softmax(counts, best) - least) < EXACT
+        assert (abs(value - least) < EXACT) == (powers(z) == f)
+        assert value <= least + EXACT
+        fitted = Categorical(as_double([number(x) for x in f]))
+        assert_within(Categorical.from_natural(as_double(best)).probs, fitted.probs, 64 * U)
+        return
+    assert value < least
+    assert powers(z) != f
+    lower = [x - (n == 0) for x, n in zip(z, counts, strict=True)]  # always better
+    assert mean_log_softmax(counts, at(lower)) > value
+    for digits in (5, 20, 35):  # and the supremum is not attained
+        s = mp.mpf(10) ** -digits
+        near = [mp.log((1 - s) * number(x) + s / len(f)) for x in f]
+        gap = least - mean_log_softmax(counts, near)
+        assert 0 < gap < 2 * s
+
+
+@pytest.mark.statement("moment-matching")
+@pytest.mark.parametrize("counts", [(3, 1), (1, 1, 1), (10, 1, 5, 4), (1000, 1)])
+@pytest.mark.parametrize("start", [0.0, 2.0])
+def test_an_optimizer_finds_the_frequencies(counts: Vector, start: float) -> None:
+    labels = torch.tensor([k for k, n in enumerate(counts) for _ in range(n)])
+
+    def loss(z: Any) -> tuple[float, Any]:
+        leaf = double(z).requires_grad_()
+        value = functional.cross_entropy(leaf.expand(len(labels), -1), labels)
+        value.backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        return value.item(), leaf.grad.numpy()
+
+    z0 = start * np.arange(len(counts))
+    found = scipy.optimize.minimize(loss, z0, jac=True, method="BFGS", options={"gtol": 1e-9})
+    f = as_double([number(x) for x in shares(counts)])
+    assert_within(softmax(double(found.x)), f, 1e-7)
+    assert found.fun == pytest.approx(entropy(f).item(), abs=1e-12)
+    spread = double(found.x) - f.log()
+    assert_within(spread, spread[:1].expand(len(f)), 1e-5)  # one constant, the start's
+    assert found.x.sum() == pytest.approx(z0.sum(), abs=1e-6)
+
+
+# temperature-family, mean-constraint --------------------------------------------------------------
+
+
+def mean_score(z: Sequence[int], beta: Any) -> Any:
+    return inner(soft([beta * x for x in z]), z)
+
+
+def beta_for(z: Sequence[int], mu: Any) -> Any:
+    """Where the mean score is mu, by bisection, which needs no derivative."""
+    low, high = mp.mpf(-1), mp.mpf(1)
+    while mean_score(z, low) > mu:
+        low *= 2
+    while mean_score(z, high) < mu:
+        high *= 2
+    for _ in range(170):
+        middle = (low + high) / 2
+        low, high = (low, middle) if mean_score(z, middle) > mu else (middle, high)
+    return low
+
+
+def scores(max_size: int = 4) -> SearchStrategy[list[int]]:
+    z = st.lists(st.integers(-3, 3), min_size=2, max_size=max_size)
+    return z.filter(lambda values: len(set(values)) > 1)
+
+
+@pytest.mark.statement("temperature-family")
+@given(scores(), st.fractions(-20, 20, max_denominator=8))
+def test_the_log_partition_along_the_temperature_family(z: list[int], inverse: Fraction) -> None:
+    beta = number(inverse)
+    a = lse([beta * x for x in z])
+    p = soft([beta * x for x in z])
+    assert same([mp.exp(beta * x - a) for x in z], p)
+    mean = inner(p, z)
+    variance = inner(p, [(x - mean) ** 2 for x in z])
+
+    def log_partition(b: Any) -> Any:
+        return lse([b * x for x in z])
+
+    assert abs(mp.diff(log_partition, beta) - mean) < mp.mpf(10) ** -25
+    assert abs(mp.diff(log_partition, beta, 2) - variance) < mp.mpf(10) ** -20
+    assert variance > mp.mpf(10) ** -60  # exp(-6 * 20) is 8e-53
+    assert min(z) < mean < max(z)
+    assert mean_score(z, beta + mp.mpf(1) / 1000) > mean
+    if beta > 0:
+        probs = softmax(double(z), temperature=float(1 / beta))
+        assert_within(probs, as_double(p), 1e-13)
+    elif beta == 0:
+        assert abs(mean - mp.mpf(sum(z)) / len(z)) < EXACT
+
+
+@pytest.mark.statement("temperature-family")
+@on_scores
+def test_the_mean_score_takes_every_value_between_and_neither_end(z: list[int]) -> None:
+    low, high = min(z), max(z)
+    with mp.workdps(400):
+        grid = [mean_score(z, mp.mpf(b)) for b in (-100, -30, -3, -1, 0, 1, 3, 30, 100)]
+        assert all(a < b for a, b in pairwise([low, *grid, high]))
+        assert grid[0] - low < 1e-40 > high - grid[-1]
+    for part in (mp.mpf(10) ** -20, mp.mpf(1) / 3, 1 - mp.mpf(10) ** -20):
+        mu = low + part * (high - low)
+        assert abs(mean_score(z, beta_for(z, mu)) - mu) < EXACT
+    # Of constant scores all beta are one distribution: the family is not minimal.
+    assert same(soft([mp.mpf(3)] * len(z)), soft([mp.mpf(-7)] * len(z)))
+
+
+@pytest.mark.statement("temperature-family")
+@given(scores(), st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_the_likelihood_has_a_maximizer_if_and_only_if_the_mean_is_inside(
+    z: list[int], counts: list[int]
+) -> None:
+    counts = counts[: len(z)]
+    assume(any(counts))
+    n = sum(counts)
+    mean, z_bar = Fraction(inner(counts, z), n), Fraction(sum(z), len(z))
+
+    def value(beta: Any) -> Any:
+        p = soft([beta * x for x in z])
+        return inner(counts, [mp.log(x) for x in p]) / n
+
+    if not min(z) < mean < max(z):
+        way = 1 if mean == max(z) else -1  # better for ever
+        values = [value(mp.mpf(way * b)) for b in range(-8, 13, 4)]
+        assert all(a < b for a, b in pairwise(values))
+        # The supremum is not attained: all on the ties of the best.
+        ties = sum(x == mean for x in z)
+        assert abs(value(mp.mpf(way * 200)) + mp.log(ties)) < EXACT
+        return
+    beta = beta_for(z, number(mean))
+    assert all(value(beta + s) < value(beta) for s in (-5, -1e-6, 1e-6, 5))
+    assert (beta > EXACT) == (mean > z_bar)
+    # The package fits temperatures, and no others.
+    labels = torch.tensor([k for k, m in enumerate(counts) for _ in range(m)])
+    logits = double(z).expand(n, -1)
+    if mean > z_bar:
+        assert fit_temperature(logits, labels) == pytest.approx(float(1 / beta), rel=1e-6)
+    else:
+        with pytest.raises(ValueError, match=r"."):
+            fit_temperature(logits, labels)
+
+
+def exact_entropy_at(z: Sequence[int], mu: Any) -> Any:
+    beta = beta_for(z, mu)
+    return exact_entropy(soft([beta * x for x in z]))
+
+
+@pytest.mark.statement("mean-constraint")
+@given(scores(), st.lists(st.integers(0, 3), min_size=4, max_size=4), st.booleans())
+def test_no_distribution_of_the_same_mean_has_more_entropy(
+    z: list[int], weights: list[int], softened: bool
+) -> None:
+    assume(any(weights[: len(z)]))
+    row = powers([(w - 1) * x for x, w in zip(z, weights[:1] * len(z), strict=True)])
+    p = [number(x) for x in (row if softened else shares(weights[: len(z)]))]
+    mu = inner(p, z)
+    assume(min(z) < mu < max(z))
+    best = soft([beta_for(z, mu) * x for x in z])
+    assert abs(inner(best, z) - mu) < EXACT
+    is_best = same(p, best, mp.mpf(10) ** -15)
+    gap = exact_entropy(best) - exact_entropy(p)
+    assert abs(gap) < EXACT if is_best else gap > mp.mpf(10) ** -25
+    if softened:
+        assert is_best
+
+
+@pytest.mark.statement("mean-constraint")
+@on_scores
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.5, 0.8, 0.95])
+def test_a_solver_that_knows_no_softmax_finds_it(z: list[int], part: float) -> None:
+    low, high = min(z), max(z)
+    mu, scores = low + part * (high - low), np.array(z, dtype=float)
+    start = np.array(
+        [(1 - part) / z.count(low) * (x == low) + part / z.count(high) * (x == high) for x in z]
+    )
+    found = scipy.optimize.minimize(
+        lambda p: (p * np.log(p)).sum(),
+        0.9 * start + 0.1 / len(z),
+        jac=lambda p: np.log(p) + 1,
+        bounds=[(1e-12, 1)] * len(z),
+        constraints={"type": "eq", "fun": lambda p: np.array([p.sum() - 1, p @ scores - mu])},
+        method="SLSQP",
+        options={"ftol": 1e-15, "maxiter": 500},
+    )
+    beta = beta_for(z, mp.mpf(mu))
+    best = as_double(soft([beta * x for x in z]))
+    assert_within(double(found.x), best, 1e-6)
+    # Stationary: the gradient of the entropy is a multiple of z, and the multiplier is -beta.
+    slope = np.polyfit(scores, -np.log(found.x) - 1, 1)[0]
+    assert slope == pytest.approx(-float(beta), abs=1e-4)
+
+
+@pytest.mark.statement("mean-constraint")
+@on_scores
+@pytest.mark.parametrize("part", ["0.001", "0.2", "0.5", "0.7", "0.999"])
+def test_the_slope_of_the_largest_entropy_is_minus_beta(z: list[int], part: str) -> None:
+    mu = min(z) + mp.mpf(part) * (max(z) - min(z))
+    beta, step = beta_for(z, mu), mp.mpf(10) ** -12
+    rise = exact_entropy_at(z, mu + step) - exact_entropy_at(z, mu - step)
+    assert abs(rise / (2 * step) + beta) < mp.mpf(10) ** -12
+    above = mu - mp.mpf(sum(z)) / len(z)
+    assert mp.sign(beta) == mp.sign(above) or abs(beta) + abs(above) < EXACT
+    if len(z) == 2:  # the entropy of a coin
+        assert abs(beta - mp.log(mp.mpf(part) / (1 - mp.mpf(part)))) < EXACT
+    if beta > 0.01:
+        p = softmax(double(z), temperature=float(1 / beta))
+        assert (p @ double(z)).item() == pytest.approx(float(mu), abs=1e-13)
+        assert entropy(p).item() == pytest.approx(float(exact_entropy_at(z, mu)), abs=1e-13)
+
+
+@pytest.mark.statement("mean-constraint")
+@on_scores
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=5))
+def test_at_the_largest_mean_it_is_uniform_on_the_best(z: list[int], weights: list[int]) -> None:
+    best = max(z)
+    assume(any(weights[: len(z)]))
+    p = shares(weights[: len(z)])
+    only = all(x == best for x, q in zip(z, p, strict=True) if q)
+    assert (inner(p, z) == best) == only
+    uniform = shares([int(x == best) for x in z])
+    if only:
+        gap = mp.log(z.count(best)) - exact_entropy([number(x) for x in p])
+        assert abs(gap) < EXACT if p == uniform else gap > 0.01
+
+
+@pytest.mark.statement("mean-constraint")
+@on_scores
+def test_as_the_mean_nears_the_largest_the_maximizer_nears_the_uniform_on_the_best(
+    z: list[int],
+) -> None:
+    uniform = [number(p) for p in shares([int(x == max(z)) for x in z])]
+    betas = [beta_for(z, max(z) - mp.mpf(10) ** -digits) for digits in (1, 5, 15, 30)]
+    assert all(a < b for a, b in pairwise(betas))
+    assert betas[-1] > 10  # no limit: T tends to 0
+    for digits, beta in zip((1, 5, 15, 30), betas, strict=True):
+        distance = max(
+            abs(p - q) for p, q in zip(soft([beta * x for x in z]), uniform, strict=True)
+        )
+        assert 0 < distance <= mp.mpf(10) ** -digits  # whole scores, so a miss costs at least 1
+    assert_within(softmax(double(z), temperature=1e-3), as_double(uniform), U)
+
+
+# softmax-link -------------------------------------------------------------------------------------
+
+Link = Callable[[Sequence[Any]], list[Any]]
+
+
+def residual_excess(g: Link, z: Sequence[Any]) -> list[list[Any]]:
+    """Derivative of -log g_y by z_j minus the residual; a row for each y."""
+    p, step = g(z), mp.mpf(10) ** -15
+    table = []
+    for y in range(len(z)):
+        line = []
+        for j in range(len(z)):
+            ahead, behind = ([x + s * (i == j) for i, x in enumerate(z)] for s in (step, -step))
+            slope = -(mp.log(g(ahead)[y]) - mp.log(g(behind)[y])) / (2 * step)
+            line.append(slope - (p[j] - (j == y)))
+        table.append(line)
+    return table
+
+
+def largest(values: Any) -> Any:
+    return max(abs(x) for x in values)
+
+
+def normalized(weights: Sequence[Any]) -> list[Any]:
+    return [w / mp.fsum(weights) for w in weights]
+
+
+OTHERS: dict[str, Link] = {
+    "temperature 2": lambda z: soft([x / 2 for x in z]),
+    "negative": lambda z: soft([-x for x in z]),
+    "turned around": lambda z: soft(z[::-1]),
+    "squares": lambda z: normalized([1 + x * x for x in z]),
+    "normal": lambda z: normalized([mp.ncdf(x) for x in z]),
+    "uniform": lambda z: normalized([mp.mpf(1) for _ in z]),
+    "smoothed": lambda z: [(9 * p + mp.mpf(1) / len(z)) / 10 for p in soft(z)],
+    "a shift that depends on z": lambda z: soft([z[0] + mp.sin(z[-1]), *z[1:]]),
+}
+
+
+@pytest.mark.statement("softmax-link")
+@given(row_pairs(min_size=2, max_size=4, bound=8.0))
+def test_softmax_after_any_shift_has_the_residual_as_its_gradient(
+    pair: tuple[Tensor, Tensor],
+) -> None:
+    z, c = ([mp.mpf(x) for x in row.tolist()] for row in pair)
+    table = residual_excess(lambda s: soft([x + y for x, y in zip(s, c, strict=True)]), z)
+    assert largest(x for line in table for x in line) < mp.mpf(10) ** -25
+
+
+@pytest.mark.statement("softmax-link")
+@pytest.mark.parametrize("link", OTHERS)
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_no_other_function_has_it(link: str, k: int) -> None:
+    points = [[mp.mpf(x) for x in z[:k]] for z in ((1, -1, 2, 0), (-2, 0.5, 0, 1), (0, 0, 1, 3))]
+    found = [largest(x for line in residual_excess(OTHERS[link], z) for x in line) for z in points]
+    assert max(found) > 0.04
+
+
+@pytest.mark.statement("softmax-link")
+@pytest.mark.parametrize("start", [(0.5, 0.5), (0.9, 0.1), (0.2, 0.3, 0.5), (0.7, 0.1, 0.1, 0.1)])
+def test_the_equation_followed_from_one_point_leads_to_softmax(start: tuple[float, ...]) -> None:
+    g0 = np.array(start)
+    for direction in ([1, -2, 0.5, 3], [-1, -1, 2, 0], [2, 2, 2, 2]):
+        z = np.array(direction[: len(g0)], dtype=float)
+        # Along s z the logarithm of g_y rises by z_y - <g, z>, g being the g_j themselves.
+        path = scipy.integrate.solve_ivp(
+            lambda _, log_g, z=z: z - np.exp(log_g) @ z, (0, 1), np.log(g0), rtol=1e-11, atol=1e-12
+        )
+        expected = torch.softmax(double(z + np.log(g0)), -1)
+        assert_within(double(np.exp(path.y[:, -1])), expected, 1e-8)
+
+
+@pytest.mark.statement("softmax-link")
+def test_for_three_outcomes_the_equation_of_one_label_is_not_enough() -> None:
+    def other(z: Sequence[Any]) -> list[Any]:
+        """Softmax of z_1 and of a soft maximum of the others at another temperature."""
+        first = sigma(z[0] - 2 * lse([x / 2 for x in z[1:]]))
+        return [first, *[(1 - first) * p for p in soft([x / 2 for x in z[1:]])]]
+
+    z = [mp.mpf(1), mp.mpf(-1), mp.mpf(2)]
+    table = residual_excess(other, z)
+    assert largest(table[0]) < mp.mpf(10) ** -25
+    assert largest(table[1]) > 0.05 < largest(table[2])
+    assert largest(x for line in residual_excess(other, z[:2]) for x in line) < mp.mpf(10) ** -25
+
+
+# maximum-entropy ----------------------------------------------------------------------------------
+
+STATISTICS: list[Any] = [
+    pytest.param(((0,), (1,), (2,)), (1,), id="a mean"),
+    pytest.param(((0,), (0,), (3,), (1,)), (-1,), id="ties"),
+    pytest.param(((0, 0), (1, 1), (2, 4), (3, 9)), (1, -1), id="a mean and a square"),
+    pytest.param(((1, 1), (2, 2), (0, 0), (5, 5)), (2, -1), id="the same mean twice"),
+    pytest.param(((0,), (1,)), (2,), id="two outcomes"),
+    pytest.param(((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0, 1, -1), id="all frequencies"),
+    pytest.param(((7,), (7,), (7,)), (3,), id="nothing known"),
+]
+
+
+def rivals(t: Statistic, p: Row) -> list[Row]:
+    """Other distributions of the same mean: along each free direction halfway and to the border."""
+    known = sympy.Matrix([[1, *x] for x in t]).T
+    found = []
+    for v in known.nullspace():
+        direction = [Fraction(int(x.p), int(x.q)) for x in v]
+        for sign in (1, -1):
+            edge = min(q / -(sign * d) for q, d in zip(p, direction, strict=True) if sign * d < 0)
+            for part in (Fraction(1, 1000), Fraction(1, 2), Fraction(1)):
+                step = sign * part * edge
+                found.append(tuple(q + step * d for q, d in zip(p, direction, strict=True)))
+    return found
+
+
+@pytest.mark.statement("maximum-entropy")
+@pytest.mark.parametrize(("t", "k"), STATISTICS)
+def test_a_rival_lacks_entropy_by_its_divergence(t: Statistic, k: Vector) -> None:
+    law = powers([inner(k, x) for x in t])
+    mu = [inner(law, c) for c in zip(*t, strict=True)]
+    p = [number(x) for x in law]
+    largest_entropy = exact_entropy(p)
+    a = lse([inner(at(k), x) for x in t])
+    assert abs(largest_entropy - (a - inner(at(k), [number(m) for m in mu]))) < EXACT
+    others = rivals(t, law)
+    unknown = len(t) - sympy.Matrix([[1, *x] for x in t]).rank()
+    assert len(others) == 6 * unknown  # none where the mean tells all
+    for rival in others:
+        assert [inner(rival, c) for c in zip(*t, strict=True)] == mu
+        assert min(rival) >= 0
+        q = [number(x) for x in rival]
+        divergence = mp.fsum(x * mp.log(x / y) for x, y in zip(q, p, strict=True) if x > 0)
+        assert abs(exact_entropy(q) - (largest_entropy - divergence)) < EXACT
+        assert exact_entropy(q) < largest_entropy - mp.mpf(10) ** -10
+        difference = kl_divergence(as_double(q), as_double(p)) + entropy(as_double(q))
+        assert difference.item() == pytest.approx(entropy(as_double(p)).item(), abs=1e-14)
+
+
+@pytest.mark.statement("maximum-entropy")
+def test_another_base_is_beaten() -> None:
+    binomial, uniform = shares([1, 2, 1]), shares([1, 1, 1])  # both have the mean 1
+    assert inner(binomial, (0, 1, 2)) == inner(uniform, (0, 1, 2)) == 1
+    assert entropy(double([0.25, 0.5, 0.25])) < entropy(double([1 / 3] * 3))
+
+
+@pytest.mark.statement("maximum-entropy")
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=6))
+def test_a_solver_finds_the_member_with_the_observed_mean_and_variance(weights: list[int]) -> None:
+    y = np.arange(len(weights), dtype=float)
+    t = np.stack([np.ones_like(y), y, y**2])
+    known = t @ np.array([float(x) for x in shares(weights)])
+    start = np.array(weights) / sum(weights)
+    found = scipy.optimize.minimize(
+        lambda p: (p * np.log(p)).sum(),
+        start,
+        jac=lambda p: np.log(p) + 1,
+        bounds=[(1e-9, 1)] * len(y),
+        constraints=scipy.optimize.LinearConstraint(t, known, known),
+        method="SLSQP",
+        options={"ftol": 1e-15, "maxiter": 300},
+    )
+    # It is a member: its logits are a parabola.
+    logits = np.log(found.x)
+    parabola = np.polyval(np.polyfit(y, logits, 2), y)
+    assert_within(double(logits), double(parabola), 1e-4)
+    assert -found.fun >= entropy(double(start)).item() - 1e-12
