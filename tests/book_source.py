@@ -247,6 +247,36 @@ def figure_problems(notebook: NotebookNode) -> list[str]:
     return problems
 
 
+def reference_problems(text: str, public: Collection[str]) -> list[str]:
+    """The reference names every public thing of the package, once, and nothing else."""
+    named = re.findall(r"^\.\. auto(?:class|data|function):: (\S+)$", text, re.M)
+    return [
+        *(f"{name} is not in the reference" for name in public if name not in named),
+        *(
+            f"the reference names {name}, which is not public"
+            for name in named
+            if name not in public
+        ),
+        *(f"the reference names {name} twice" for name in duplicates(named)),
+    ]
+
+
+def index_problems(text: str) -> list[str]:
+    """Terms stand below their first letter, in alphabetical order."""
+    problems, letter, last = [], "", ""
+    for line in text.splitlines():
+        if heading := re.match(r"\*\*(\w)\*\*$", line):
+            letter = heading[1].casefold()
+        elif entry := re.match(r"- `?([^:`]+)", line):
+            term = entry[1].casefold()
+            if not term.startswith(letter):
+                problems.append(f"{entry[1]} stands below {letter.upper()}")
+            if term < last:
+                problems.append(f"{entry[1]} stands after {last}")
+            last = term
+    return problems
+
+
 def stderr_problems(notebook: NotebookNode) -> list[str]:
     return [
         f"cell {number} writes to stderr: {output.text.strip()}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import textwrap
 from collections.abc import Callable
 from functools import cache
@@ -23,8 +25,10 @@ from book_source import (
     front_matter_problems,
     has_cells,
     image_problems,
+    index_problems,
     left_over_problems,
     none,
+    reference_problems,
     roles,
     statement_marks,
     statement_problems,
@@ -36,6 +40,8 @@ from book_source import (
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+
+import omnivault
 
 TOC = toc_pages(ROOT / "_toc.yml")
 BIBLIOGRAPHY = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
@@ -108,6 +114,21 @@ def test_citations_are_in_the_bibliography(page: str) -> None:
 
 def test_every_source_can_be_found() -> None:
     none(bibliography_problems(BIBLIOGRAPHY))
+
+
+def test_the_reference_holds_every_public_name() -> None:
+    modules = [module.name for module in pkgutil.walk_packages(omnivault.__path__, "omnivault.")]
+    public = [
+        f"{module}.{name}"
+        for module in modules
+        for name in getattr(importlib.import_module(module), "__all__", [])
+    ]
+    assert "omnivault.softmax.softmax" in public
+    none(reference_problems(TEXTS["book/appendix/omnivault"], public))
+
+
+def test_the_terms_of_the_index_are_in_order() -> None:
+    none(index_problems(TEXTS["book/appendix/index_of_terms"]))
 
 
 # --- the chapters as notebooks
@@ -387,6 +408,24 @@ def test_notebooks_run_in_the_given_folder_and_show_their_stderr(tmp_path: Path)
 def test_notebooks_that_raise_do_not_run(tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match="boom"):
         execute_in(notebook_of({"source": "raise RuntimeError('boom')"}), tmp_path)
+
+
+def test_reference_checker() -> None:
+    page = "```{eval-rst}\n.. autofunction:: a.f\n\n.. autoclass:: a.C\n   :members:\n```\n"
+    assert reference_problems(page, ["a.C", "a.f"]) == []
+    assert reference_problems(page + ".. autodata:: a.f\n", ["a.f", "a.g"]) == [
+        "a.g is not in the reference",
+        "the reference names a.C, which is not public",
+        "the reference names a.f twice",
+    ]
+
+
+def test_index_checker() -> None:
+    assert index_problems("**A**\n\n- ant: x\n- axe\n\n**B**\n\n- `bee`: y\n") == []
+    assert index_problems("**A**\n\n- axe\n- ant: x\n- bee\n") == [
+        "ant stands after axe",
+        "bee stands below A",
+    ]
 
 
 def test_bibliography_checker() -> None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
-from book_source import ROOT, directives, none, toc_pages
+from book_source import ROOT, directives, none, statements, toc_pages
 from matplotlib.image import imread, imsave
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
@@ -105,6 +105,17 @@ def test_link_checker(tmp_path: Path) -> None:
         "sub/a.html links to #there, where nothing has that name",
         "sub/a.html links to b.html, which does not exist",
     ]
+
+
+def test_the_index_lists_every_statement(site: Path) -> None:
+    index = site / "book" / "appendix" / "index_of_terms.html"
+    links = Html(index.read_text(encoding="utf-8")).links
+    missing = []
+    for page in PAGES:
+        for statement in statements((ROOT / f"{page}.md").read_text(encoding="utf-8")):
+            link = f"{os.path.relpath(page, 'book/appendix')}.html#{statement.label}"
+            missing += [] if link in links else [f"no link to {link}"]
+    none(missing)
 
 
 # --- pages in a browser

@@ -6,10 +6,8 @@ from fractions import Fraction
 from itertools import product
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import scipy.special
-import scipy.stats
 import sympy
 import torch
 from hypothesis import assume, given, settings
@@ -18,12 +16,12 @@ from hypothesis.strategies import DrawFn
 from mpmath import mp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from strategies import DTYPES, as_double, assert_within, smallest, unit
+from strategies import as_double, assert_within, unit
 from torch import Tensor
 from torch.func import jacrev
 from torch.nn import functional
 
-from omnivault.distributions import Bernoulli, Categorical, Multinomial
+from omnivault.distributions import Bernoulli, Multinomial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -340,27 +338,11 @@ def test_the_two_certain_coins_are_limits_and_no_members() -> None:
         for eta in (10, 100, 1000):
             assert 0 < sigma(-mp.mpf(eta)) < mp.exp(-eta)
             assert 0 < 1 - sigma(mp.mpf(eta)) < mp.exp(-eta)
+    assert scipy.special.logit([0, 1]).tolist() == [-math.inf, math.inf]
     ends = double([0.0, 1.0])
     assert Bernoulli(ends).to_natural().tolist() == [-math.inf, math.inf]
     assert torch.equal(Bernoulli.from_natural(double([-math.inf, math.inf])).probs, ends)
     assert Bernoulli.from_natural(double(-700.0)).probs.item() > 0
-
-
-@pytest.mark.statement("bernoulli-natural")
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_package_has_the_same_maps(dtype: torch.dtype) -> None:
-    eta = torch.linspace(-30, 30, 241, dtype=dtype)  # quarters are exact in every dtype
-    exact = as_double([sigma(mp.mpf(x)) for x in eta.tolist()])
-    u = unit(dtype)
-    assert_within(Bernoulli.from_natural(eta).probs, exact, 4 * u * exact + smallest(dtype))
-    a = as_double([mp.log1p(mp.exp(x)) for x in eta.tolist()])
-    assert_within(Bernoulli.log_partition(eta), a, 4 * u * a + smallest(dtype))
-    pi = torch.linspace(0, 1, 65, dtype=dtype)[1:-1]
-    odds = as_double([mp.log(mp.mpf(x) / (1 - mp.mpf(x))) for x in pi.tolist()])
-    assert_within(Bernoulli(pi).to_natural(), odds, 4 * u * (1 + odds.abs()))
-    if dtype is torch.float64:
-        assert_within(double(scipy.special.expit(eta.numpy())), exact, 4 * U * exact)
-        assert_within(double(scipy.special.logit(pi.numpy())), odds, 4 * U * (1 + odds.abs()))
 
 
 # logistic-regression, logistic-fit ----------------------------------------------------------------
@@ -407,10 +389,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood(data: Data, draw: st.DataO
     assert abs(exact + mp.log(likelihood) / len(data.y)) < EXACT
     eta, y = double(data.eta(theta)), double(data.y)
     close = pytest.approx(float(exact), rel=1e-13, abs=1e-15)
-    package = (
-        Bernoulli.log_partition(eta) - Bernoulli.from_natural(eta).sufficient_statistic(y) * eta
-    )
-    assert package.mean().item() == close
+    assert (Bernoulli.log_partition(eta) - y * eta).mean().item() == close
     assert functional.binary_cross_entropy_with_logits(eta, y).item() == close
     # Softmax regression of two classes, the second logit at 0.
     logits = torch.stack([eta, torch.zeros_like(eta)], -1)
@@ -421,17 +400,14 @@ def test_the_loss_is_the_mean_negative_log_likelihood(data: Data, draw: st.DataO
 
 
 @pytest.mark.statement("logistic-regression")
-@given(
-    st.lists(st.integers(-4, 4), min_size=2, max_size=4), st.lists(st.integers(-3, 3), min_size=4)
-)
-def test_a_unit_of_a_feature_multiplies_the_odds(theta: list[int], x: list[int]) -> None:
+@given(st.tuples(*[st.integers(-4, 4)] * 3), st.tuples(*[st.integers(-3, 3)] * 2))
+def test_a_unit_of_a_feature_multiplies_the_odds(theta: Vector, x: Vector) -> None:
     *w, b = theta
 
     def odds(x: Sequence[int]) -> Any:
         pi = sigma(mp.mpf(inner(w, x) + b))
         return pi / (1 - pi)
 
-    x = x[: len(w)]
     for d, weight in enumerate(w):
         more = [v + (i == d) for i, v in enumerate(x)]
         assert abs(odds(more) / odds(x) / mp.exp(weight) - 1) < mp.mpf(10) ** -30
@@ -518,9 +494,8 @@ def test_where_the_sums_agree_is_a_minimum_and_the_only_one_if_the_data_span(
 
 
 @pytest.mark.statement("logistic-fit")
-@pytest.mark.parametrize("seed", [0, 1])
-def test_scikit_learn_agrees_in_the_sums_and_its_error_is_that_of_the_hessian(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
+def test_scikit_learn_agrees_in_the_sums_and_its_error_is_that_of_the_hessian() -> None:
+    generator = torch.Generator().manual_seed(0)
     x = torch.randn(2000, 2, generator=generator, dtype=torch.float64)
     truth = double([1.0, -2.0, 0.5])
     design = torch.cat([x, torch.ones(2000, 1, dtype=torch.float64)], 1)
@@ -548,9 +523,7 @@ def test_scikit_learn_agrees_in_the_sums_and_its_error_is_that_of_the_hessian(se
         pytest.param([(0,), (1,)], (0, 0), (0, -1), id="only zeros"),
         pytest.param([(-1,), (2,)], (0, 1), (1, 0), id="separable"),
         pytest.param([(1, 0), (0, 1), (3, 3)], (0, 0, 1), (1, 1, -3), id="by a line"),
-        pytest.param(
-            [(-1,), (0,), (0,), (1,)], (0, 0, 1, 1), (1, 0), id="both labels on the border"
-        ),
+        pytest.param([(-1,), (0,), (0,), (1,)], (0, 0, 1, 1), (1, 0), id="on the border"),
     ],
 )
 @pytest.mark.parametrize("start", [0, -3, 5])
@@ -633,28 +606,3 @@ def test_for_all_eta_is_needed(y: int) -> None:
 
     assert all(abs(excess(glued, mp.mpf(x), y)) < mp.mpf(10) ** -20 for x in (-5, -2, -0.5))
     assert all(abs(excess(glued, mp.mpf(x), y)) > 0.01 for x in (0.5, 1))
-
-
-@pytest.mark.statement("residual-link")
-def test_a_probit_fit_misses_the_share_of_ones() -> None:
-    x, y = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]), np.array([0, 1, 0, 0, 1])
-
-    def fitted(cdf: Callable[[Any], Any]) -> float:
-        def loss(theta: Any) -> float:
-            p = cdf(theta[0] * x + theta[1])
-            return float(-np.log(np.where(y, p, 1 - p)).sum())
-
-        best = scipy.optimize.minimize(loss, [0.0, 0.0], tol=1e-10, method="Nelder-Mead")
-        return float(cdf(best.x[0] * x + best.x[1]).mean())
-
-    assert fitted(scipy.special.expit) == pytest.approx(0.4, abs=1e-7)
-    assert abs(fitted(scipy.stats.norm.cdf) - 0.4) > 1e-4
-
-
-@pytest.mark.statement("residual-link")
-@pytest.mark.statement("bernoulli-natural")
-def test_the_coin_is_the_categorical_of_two_in_its_minimal_form() -> None:
-    eta = torch.linspace(-20, 20, 81, dtype=torch.float64)
-    two = Categorical.from_natural(eta.unsqueeze(-1), minimal=True).probs[:, 0]
-    exact = as_double([sigma(mp.mpf(x)) for x in eta.tolist()])
-    assert_within(two, exact, 40 * U * exact)

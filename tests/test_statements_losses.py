@@ -33,8 +33,10 @@ from omnivault.information import cross_entropy, entropy, kl_divergence, perplex
 from omnivault.softmax import log_softmax, softmax
 
 Row = tuple[Fraction, ...]
-Text = tuple[int, ...]
-Tables = dict[Text, Row]
+Data = st.DataObject
+Pair = tuple[Row, Row]
+Tables = dict[tuple[int, ...], Row]
+Tensors = tuple[Tensor, Tensor]
 U = unit(torch.float64)
 ZERO, ONE, INF = Fraction(0), Fraction(1), math.inf
 NOTHING = mp.mpf(10) ** -45  # what 50 digits leave of a zero
@@ -88,7 +90,7 @@ def simplex(k: int) -> SearchStrategy[Row]:
 
 
 @st.composite
-def pairs(draw: DrawFn) -> tuple[Row, Row]:
+def pairs(draw: DrawFn) -> Pair:
     p = draw(st.integers(1, 5).flatmap(simplex))
     return p, draw(st.sampled_from([p, p[::-1]]) | simplex(len(p)))
 
@@ -98,19 +100,26 @@ def pairs(draw: DrawFn) -> tuple[Row, Row]:
 
 @pytest.mark.statement("gibbs")
 @given(pairs())
-def test_a_divergence_is_positive_unless_the_two_are_equal(pair: tuple[Row, Row]) -> None:
+@example((shares(1), shares(1)))
+@example((shares(1, 0), shares(0, 1)))
+@example((shares(1, 0, 1, 0), shares(0, 1, 0, 1)))
+@example((shares(1, 0, 1), shares(1, 0, 1)))
+@example((shares(1, 1, 0), shares(1, 1, 2)))
+def test_a_divergence_is_positive_unless_the_two_are_equal(pair: Pair) -> None:
     p, q = pair
     exact = divergence(p, q)
     assert exact >= 0
     assert (exact == 0) == (p == q)
     a, b = as_double(p), as_double(q)
     assert kl_divergence(a, b).item() == close(exact)
-    assert scipy.special.rel_entr(a, b).sum() == close(exact)
+    assert scipy.special.rel_entr(a.tolist(), b.tolist()).sum() == close(exact)
+    if 0 not in q:
+        assert kl_div(b.log(), a, reduction="sum").item() == close(exact)
 
 
 @pytest.mark.statement("gibbs")
 @given(st.integers(2, 5).flatmap(simplex), st.integers(1, 20), st.data())
-def test_it_is_positive_however_near_they_are(p: Row, digits: int, data: st.DataObject) -> None:
+def test_it_is_positive_however_near_they_are(p: Row, digits: int, data: Data) -> None:
     tiny = Fraction(1, 10 ** (digits + 8))  # less than any share that is not 0
     i, j = data.draw(st.permutations(range(len(p))))[:2]
     assume(p[i] > 0)
@@ -120,32 +129,12 @@ def test_it_is_positive_however_near_they_are(p: Row, digits: int, data: st.Data
         assert divergence(p, q) / order == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.statement("gibbs")
-@pytest.mark.parametrize(
-    ("p", "q", "expected"),
-    [
-        pytest.param([1], [1], 0.0, id="one outcome"),
-        pytest.param([1, 0], [0, 1], INF, id="two certainties"),
-        pytest.param([1, 0], [1, 1], math.log(2), id="half given away"),
-        pytest.param([1, 1], [1, 0], INF, id="half ruled out"),
-        pytest.param([1, 1, 0, 0], [0, 0, 1, 1], INF, id="disjoint"),
-        pytest.param([1, 1, 0], [1, 1, 0], 0.0, id="zeros in both"),
-        pytest.param([1, 1, 0], [1, 1, 2], math.log(2), id="equal shares of what can occur"),
-    ],
-)
-def test_the_corners_of_the_divergence(p: list[int], q: list[int], expected: float) -> None:
-    a, b = as_double(shares(*p)), as_double(shares(*q))
-    assert kl_divergence(a, b).item() == close(expected)
-    if 0 not in q:
-        assert kl_div(b.log(), a, reduction="sum").item() == close(expected)
-
-
 # ce-decomposition ---------------------------------------------------------------------------------
 
 
 @pytest.mark.statement("ce-decomposition")
 @given(pairs())
-def test_cross_entropy_is_entropy_plus_divergence(pair: tuple[Row, Row]) -> None:
+def test_cross_entropy_is_entropy_plus_divergence(pair: Pair) -> None:
     p, q = pair
     of_both, of_p = charge(p, q), charge(p, p)
     assert same(of_both, of_p + divergence(p, q))
@@ -157,7 +146,7 @@ def test_cross_entropy_is_entropy_plus_divergence(pair: tuple[Row, Row]) -> None
 
 @pytest.mark.statement("ce-decomposition")
 @given(st.integers(1, 5).flatmap(simplex), st.data())
-def test_the_charge_of_a_label_is_minus_its_log_probability(q: Row, data: st.DataObject) -> None:
+def test_the_charge_of_a_label_is_minus_its_log_probability(q: Row, data: Data) -> None:
     y = data.draw(st.integers(0, len(q) - 1))
     label = vertex(len(q), y)
     assert charge(label, label) == 0
@@ -173,7 +162,7 @@ def test_the_charge_of_a_label_is_minus_its_log_probability(q: Row, data: st.Dat
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=10), st.data()
 )
 def test_the_loss_is_a_floor_plus_a_mean_divergence(
-    labeled: list[tuple[int, int]], data: st.DataObject
+    labeled: list[tuple[int, int]], data: Data
 ) -> None:
     n, inputs = len(labeled), sorted({x for x, _ in labeled})
     labels = {x: shares(*(labeled.count((x, y)) for y in range(3))) for x in inputs}
@@ -209,16 +198,11 @@ def test_the_reciprocal_of_the_geometric_mean_is_one_only_if_all_was_certain(
     exact = exact_perplexity(given_to)
     assert exact >= 1
     assert (exact == 1) == (set(given_to) == {1})
-    for text in (given_to, given_to[::-1] * 2):  # the order does not matter, nor reading it twice
-        assert perplexity(as_double(text).log()).item() == close(exact)
+    log_probs = as_double(given_to).log()
+    assert perplexity(log_probs).item() == close(exact)
+    # Read again and again: a product that is no float64.
+    assert perplexity(log_probs.repeat(1000)).item() == pytest.approx(float(exact), rel=1e-13)
     assert perplexity(as_double([*given_to, 0]).log()).item() == exact_perplexity([ZERO])
-
-
-@pytest.mark.statement("perplexity")
-@pytest.mark.parametrize(("numbers", "expected"), [([2], 2), ([2, 8], 4), ([1, 1, 27], 3)])
-@pytest.mark.parametrize("times", [1, 5000])  # 4^-10000 is no float64
-def test_perplexities_that_one_can_see(numbers: list[int], expected: int, times: int) -> None:
-    assert perplexity(-as_double(numbers * times).log()).item() == pytest.approx(expected)
 
 
 @pytest.mark.statement("perplexity-range")
@@ -245,19 +229,21 @@ def languages(draw: DrawFn) -> tuple[int, int, Tables, Tables]:
     return k, n, r, {**r, **{prefix: draw(simplex(k)) for prefix in changed}}
 
 
+UNUSED = {(): shares(1, 0), (0,): shares(1, 2), (1,): shares(1, 1)}  # no text begins with 1
+
+
 @pytest.mark.statement("perplexity-range")
 @given(languages())
+@example((2, 2, UNUSED, {**UNUSED, (1,): shares(3, 1)}))
 def test_the_mean_log_perplexity_over_all_texts_that_there_are(
     case: tuple[int, int, Tables, Tables],
 ) -> None:
     k, n, of_r, of_p = case
     r, p = law(of_r, k, n), law(of_p, k, n)
     texts = list(itertools.product(range(k), repeat=n))
-    mean = mp.fsum(
-        real(a) * mp.log(exact_perplexity([b] + [ONE] * (n - 1)))  # a root of p(y)
-        for a, b in zip(r, p, strict=True)
-        if a
-    )
+    # A root of p(y), which is all that the perplexity depends on.
+    values = [exact_perplexity([b] + [ONE] * (n - 1)) for b in p]
+    mean = mp.fsum(real(a) * mp.log(value) for a, value in zip(r, values, strict=True) if a)
     expected_entropy = mp.fsum(
         real(a) * charge(of_r[y[:i]], of_r[y[:i]])
         for y, a in zip(texts, r, strict=True)
@@ -266,15 +252,14 @@ def test_the_mean_log_perplexity_over_all_texts_that_there_are(
     assert same(mean, (expected_entropy + divergence(r, p)) / n)
     # Smallest if and only if the laws of texts agree; what follows what never comes may differ.
     assert same(mean, expected_entropy / n) == (r == p)
+    assert mean > expected_entropy / n - NOTHING
 
 
 @pytest.mark.statement("perplexity-range")
 def test_where_some_texts_never_come_positive_models_only_approach_the_least_mean() -> None:
-    r = law({(): shares(1, 0), (0,): shares(1, 2), (1,): shares(1, 1)}, 2, 2)
-    above = []
-    for digits in (1, 3, 9):
-        p = {(): shares(10**digits - 1, 1), (0,): shares(1, 2), (1,): shares(3, 1)}
-        above.append(divergence(r, law(p, 2, 2)))
+    r = law(UNUSED, 2, 2)
+    models = [{**UNUSED, (): shares(10**digits - 1, 1)} for digits in (1, 3, 9)]
+    above = [divergence(r, law(p, 2, 2)) for p in models]
     assert above[0] > above[1] > above[2] > 0
     assert above[2] < 1e-8
 
@@ -310,9 +295,7 @@ def bounds(k: int) -> tuple[Any, Any]:
 
 @pytest.mark.statement("probabilities-as-logits")
 @given(st.integers(2, 6).flatmap(simplex), st.data())
-def test_probabilities_taken_for_logits_cost_between_two_bounds(
-    u: Row, data: st.DataObject
-) -> None:
+def test_probabilities_taken_for_logits_cost_between_two_bounds(u: Row, data: Data) -> None:
     y = data.draw(st.integers(0, len(u) - 1))
     (low, high), exact = bounds(len(u)), mistaken(u, y)
     assert low - NOTHING <= exact <= high + NOTHING
@@ -330,8 +313,7 @@ def test_a_step_away_from_a_corner_is_inside_the_bounds(k: int, away: Fraction) 
     low, high = bounds(k)
     for corner, other in itertools.permutations(range(k), 2):
         u = [x + away * ((i == other) - (i == corner)) for i, x in enumerate(vertex(k, corner))]
-        if {corner, other} <= set(range(1, k)) or 0 in (corner, other):
-            assert low + real(away) / k**2 < mistaken(u, 0) < high - real(away) / k**2
+        assert low + real(away) / k**2 < mistaken(u, 0) < high - real(away) / k**2
 
 
 @pytest.mark.statement("probabilities-as-logits")
@@ -400,29 +382,18 @@ def test_the_least_smoothed_loss_is_at_the_stated_gap_and_nowhere_else(
     assert (excess < NOTHING) == (len(step.unique()) == 1)  # a shift of all logits
 
 
-@pytest.mark.statement("label-smoothing")
-@pytest.mark.parametrize("k", [2, 10])
-def test_the_gap_grows_without_bound_as_smoothing_ends(k: int) -> None:
-    gaps = [stated_gap(k, eps) for eps in EPSILONS]
-    assert all(a > b > 0 for a, b in itertools.pairwise(gaps))
-    assert gaps[0] > 27 > 1e-10 > gaps[-1]
-    wider = [smoothed_loss(mp_log_softmax([g] + [0] * (k - 1)), ZERO) for g in range(0, 60, 5)]
-    assert all(a > b > 0 for a, b in itertools.pairwise(wider))  # eps = 0: no minimum
-
-
 # forward-reverse ----------------------------------------------------------------------------------
 
 
 @pytest.mark.statement("forward-reverse")
 @given(pairs())
 @example((shares(1, 1), (ONE, Fraction(5e-324))))  # positive is enough, however small
-def test_the_forward_divergence_needs_cover_and_the_reverse_may_not_leave(
-    pair: tuple[Row, Row],
-) -> None:
-    for (p, q), (a, b) in zip(itertools.permutations(pair), itertools.permutations(pair)):
-        finite = {i for i, x in enumerate(p) if x} <= {i for i, x in enumerate(q) if x}
-        assert kl_divergence(as_double(a), as_double(b)).isfinite() == finite
-        assert math.isfinite(scipy.special.rel_entr(as_double(a), as_double(b)).sum()) == finite
+def test_the_forward_divergence_needs_cover_and_the_reverse_may_not_leave(pair: Pair) -> None:
+    for p, q in itertools.permutations(pair):
+        finite = all(b > 0 for a, b in zip(p, q, strict=True) if a)
+        assert kl_divergence(as_double(p), as_double(q)).isfinite() == finite
+        terms = scipy.special.rel_entr([float(x) for x in p], [float(x) for x in q])
+        assert math.isfinite(terms.sum()) == finite
 
 
 class Family(NamedTuple):
@@ -468,7 +439,7 @@ def natural(family: Family) -> SearchStrategy[list[Any]]:
 @settings(max_examples=30)
 @given(st.data())
 def test_the_slope_of_the_forward_divergence_is_the_difference_of_moments(
-    family: Family, data: st.DataObject
+    family: Family, data: Data
 ) -> None:
     p = [real(x) for x in data.draw(simplex(len(family.base)))]
     eta, other = data.draw(natural(family)), data.draw(natural(family))
@@ -485,7 +456,7 @@ def test_the_slope_of_the_forward_divergence_is_the_difference_of_moments(
         assert abs((value(h, axis) - value(-h, axis)) / (2 * h) - slope) < 1e-20
     # Where the moments differ, a step downhill shows that it is not smallest.
     here, size = value(0, stated), mp.fdot(stated, stated)
-    assert (value(mp.mpf(-0.01), stated) < here - size / 1000) == (size > NOTHING)
+    assert (value(mp.mpf(-0.01), stated) < here - max(size / 1000, NOTHING)) == (size > NOTHING)
     # A convex function lies above its tangents.
     way = [b - a for a, b in zip(eta, other, strict=True)]
     assert value(1, way) >= here + mp.fdot(stated, way) - NOTHING
@@ -496,7 +467,7 @@ def test_the_slope_of_the_forward_divergence_is_the_difference_of_moments(
 @settings(max_examples=30)
 @given(st.data())
 def test_where_the_moments_agree_the_forward_divergence_is_smallest(
-    family: Family, data: st.DataObject
+    family: Family, data: Data
 ) -> None:
     fit, other = (member(family, data.draw(natural(family))) for _ in range(2))
     # A p with the moments of the fit, as far from it as it can be: it has a zero.
@@ -530,7 +501,7 @@ def mixed(pieces: list[Row], weights: Row) -> Row:
 @pytest.mark.statement("forward-reverse")
 @given(mixtures(), st.data())
 def test_the_reverse_divergence_pays_a_fee_for_the_pieces_it_ignores(
-    case: tuple[list[Row], Row], data: st.DataObject
+    case: tuple[list[Row], Row], data: Data
 ) -> None:
     pieces, weights = case
     p, j = mixed(pieces, weights), data.draw(st.integers(0, len(pieces) - 1))
@@ -562,7 +533,7 @@ def soft_loss(v: Sequence[Any], z: Sequence[Any], t: Any) -> Any:
 @pytest.mark.statement("distillation")
 @settings(max_examples=60)
 @given(row_pairs(1, 5, 10.0), temperatures(0.1, 1e4))
-def test_the_gradient_of_distillation(pair: tuple[Tensor, Tensor], t: float) -> None:
+def test_the_gradient_of_distillation(pair: Tensors, t: float) -> None:
     v, z = pair
     sides = zip(exact_softmax(z, t), exact_softmax(v, t), strict=True)
     stated = [(a - b) / t for a, b in sides]
@@ -580,9 +551,7 @@ def test_the_gradient_of_distillation(pair: tuple[Tensor, Tensor], t: float) -> 
 
 @pytest.mark.statement("distillation")
 @given(whole_row_pairs(1, 6, 5))
-def test_with_its_factor_the_gradient_tends_to_that_of_least_squares(
-    pair: tuple[Tensor, Tensor],
-) -> None:
+def test_with_its_factor_the_gradient_tends_to_that_of_least_squares(pair: Tensors) -> None:
     v, z = (row.tolist() for row in pair)
     k = len(v)
     differences = [Fraction(b) - Fraction(a) for a, b in zip(v, z, strict=True)]
