@@ -38,9 +38,9 @@ def pages(env: BuildEnvironment) -> list[str]:
 def title_of(statement: nodes.Element) -> list[nodes.Node]:
     """Return what stands in parentheses after the number, formulas and all."""
     children: list[nodes.Node] = [child.deepcopy() for child in statement[0].children]
-    for place, bracket in ((0, "("), (-1, ")")):
-        if children and isinstance(children[place], nodes.Text):
-            children[place] = nodes.Text(children[place].astext().strip().strip(bracket))
+    if children:
+        children[0] = nodes.Text(children[0].astext().lstrip().removeprefix("("))
+        children[-1] = nodes.Text(children[-1].astext().removesuffix(")"))
     return children
 
 
