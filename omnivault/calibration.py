@@ -21,7 +21,10 @@ __all__ = ["ReliabilityBins", "expected_calibration_error", "fit_temperature", "
 
 
 class ReliabilityBins(NamedTuple):
-    """Claims grouped by their size: tensors of shape ``(bins,)``, nan where a group is empty."""
+    """Claims grouped by their size, in tensors of shape ``(bins,)``.
+
+    Where a group is empty, ``counts`` is 0 and the others are nan.
+    """
 
     counts: Tensor
     """Claims in the group, int64."""
@@ -121,7 +124,7 @@ def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) ->
     probs
         Probabilities, shape ``(N, K)``, any floating dtype.
     labels
-        The true classes, integers of shape ``(N,)`` in [0, K).
+        The true classes, int64 of shape ``(N,)`` in [0, K).
     bins
         Number of groups.
 
@@ -171,7 +174,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         Shape ``(N, K)``, any floating dtype, finite; computed in float64. Take data that the
         model was not trained on.
     labels
-        The true classes, integers of shape ``(N,)`` in [0, K).
+        The true classes, int64 of shape ``(N,)`` in [0, K).
 
     Returns
     -------
@@ -181,7 +184,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Raises
     ------
     TypeError
-        ``logits`` are not floating, or ``labels`` are not integers.
+        ``logits`` are not floating, or ``labels`` are not int64.
     ValueError
         The shapes do not fit, a logit is not finite, a label is no class, or there is no finite
         positive optimum: the labels have the largest logits (T -> 0 is best), or no temperature

@@ -93,8 +93,10 @@ def sample_sequence(
     ----------
     next_token_logits, prompt, max_new_tokens, end_token
         As in :func:`greedy_search`.
-    temperature, top_k, top_p, min_p
-        As in :func:`omnivault.sampling.sample`; a temperature, or one for each row.
+    temperature
+        As in :func:`omnivault.sampling.sample`, for all rows, or one for each row.
+    top_k, top_p, min_p
+        As in :func:`omnivault.sampling.sample`.
     generator
         One for all rows, or one for each row of the prompt.
 
@@ -152,7 +154,10 @@ def sample_sequence(
 
 
 class Beams(NamedTuple):
-    """The sequences that a beam search found for each prompt, the best score first."""
+    """The sequences that a beam search found for each prompt, the best score first.
+
+    There are H of them for each prompt, at most the width of the search.
+    """
 
     ids: Tensor
     """Prompt and new tokens, int64 ``(H, N + M)`` or ``(B, H, N + M)``; sequences that ended early
@@ -185,7 +190,7 @@ def beam_search(
     next_token_logits, prompt, max_new_tokens, end_token
         As in :func:`greedy_search`.
     width
-        Number B of beginnings that are kept, at least 1. With 1, no length penalty and no ties
+        Number of beginnings that are kept, at least 1. With 1, no length penalty and no ties
         this is greedy search; with :math:`V^M` it is exhaustive search.
     length_penalty
         Exponent :math:`\alpha` of the score :math:`\log p(y) / |y|^\alpha`, with :math:`|y|` the

@@ -71,7 +71,15 @@ def human_texts(model: LanguageModel) -> Tensor:
 
 
 def continuations(method: str) -> Tensor:
-    """Tokens that a method wrote after each prompt, int64 ``(100, 128)``, from the kept file."""
+    """Tokens that a method wrote after each prompt, int64 ``(100, 128)``, from the kept file.
+
+    Raises
+    ------
+    ValueError
+        ``method`` is not in :data:`METHODS`.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     return load_file(RESULTS)[f"{method}/ids"].long()
 
 
@@ -80,7 +88,14 @@ def log_probs(writer: str) -> Tensor:
 
     ``writer`` is a method or ``"human"``. The probabilities are the model's own, whatever the
     method made of them.
+
+    Raises
+    ------
+    ValueError
+        ``writer`` is neither.
     """
+    if writer not in METHODS and writer != "human":
+        raise ValueError(f"writer must be human or one of {', '.join(METHODS)}, got {writer!r}")
     return load_file(RESULTS)[f"{writer}/log_probs"]
 
 
@@ -99,11 +114,17 @@ def repeated_ngrams(ids: Tensor, n: int) -> Tensor:
     Tensor
         float64 of shape ``(B,)``: 1 - distinct / total (Welleck et al., 2020, call it seq-rep-n).
 
+    Raises
+    ------
+    ValueError
+        ``n`` is below 1 or above N.
+
     Examples
     --------
     >>> repeated_ngrams(torch.tensor([[1, 2, 1, 2, 1], [1, 2, 3, 4, 5]]), 2)
     tensor([0.5000, 0.0000], dtype=torch.float64)
     """
+    _check_length(ids, n)
     distinct = [len({tuple(g) for g in row.unfold(0, n, 1).tolist()}) for row in ids]
     return 1 - torch.tensor(distinct, dtype=torch.float64) / (ids.shape[1] - n + 1)
 
@@ -111,15 +132,22 @@ def repeated_ngrams(ids: Tensor, n: int) -> Tensor:
 def distinct_ngrams(ids: Tensor, n: int) -> float:
     """Distinct n-grams of all texts together, per n-gram.
 
-    After the distinct-n of Li et al. (2016), who divide by the number of words.
+    After the distinct-n of Li, Galley, Brockett, Gao and Dolan (2016), who divide by the number
+    of words. ``ids`` and errors as in :func:`repeated_ngrams`.
 
     Examples
     --------
     >>> distinct_ngrams(torch.tensor([[1, 2, 1], [1, 2, 3]]), 2)  # 12, 21, 12, 23
     0.75
     """
+    _check_length(ids, n)
     grams = ids.unfold(1, n, 1).flatten(0, 1)
     return len({tuple(gram) for gram in grams.tolist()}) / len(grams)
+
+
+def _check_length(ids: Tensor, n: int) -> None:
+    if not 1 <= n <= ids.shape[1]:
+        raise ValueError(f"n must lie in [1, {ids.shape[1]}], the length of the texts, got {n}")
 
 
 def _generate(model: LanguageModel, method: str, prompts: Tensor, rows: Sequence[int]) -> Tensor:

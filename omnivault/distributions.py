@@ -1,7 +1,8 @@
 r"""The distributions that a token is drawn from: Bernoulli, categorical and multinomial.
 
 Each is one step from the last: one event of two outcomes, one of K, and n of K. ``probs`` may
-have any batch shape; draws take a generator.
+have any batch shape; outcomes broadcast with it. Draws take a generator; without one they come
+from PyTorch's global generator.
 
 All three are exponential families, :math:`P(y) = h(y)\, e^{\langle\eta, t(y)\rangle - A(\eta)}`
 with the natural parameter :math:`\eta`, the sufficient statistic t and the log-partition A, whose
@@ -10,6 +11,12 @@ the K outcomes is the one that the others are compared with: its natural paramet
 and left out, and what is left is determined by the distribution. Without it (the overcomplete
 form) natural parameters are logits, determined up to a constant. See Wainwright and Jordan
 (2008), section 3.
+
+Distributions store probabilities, and what has been rounded there does not come back: where a
+probability is 0 or 1, ``to_natural`` is infinite, and the formula above is nan for the outcome
+that is ruled out (``log_pmf`` is right). Natural parameters must not hold nan; ``+inf`` is
+accepted for a Bernoulli distribution alone, ``-inf`` everywhere, unless it leaves no outcome
+possible. Other arguments that do not fit raise ``TypeError`` or ``ValueError``.
 """
 
 from __future__ import annotations
@@ -63,11 +70,13 @@ class Bernoulli:
 
     def pmf(self, y: Tensor) -> Tensor:
         r""":math:`P(Y = y) = \pi^y (1 - \pi)^{1 - y}` for y in {0, 1}; 0 for any other number."""
+        _check_outcomes(y, self.probs.shape)
         value = torch.where(y == 1, self.probs, 1 - self.probs)
         return torch.where((y == 0) | (y == 1), value, 0)
 
     def log_pmf(self, y: Tensor) -> Tensor:
         """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
+        _check_outcomes(y, self.probs.shape)
         value = torch.where(y == 1, self.probs.log(), (-self.probs).log1p())
         return torch.where((y == 0) | (y == 1), value, -torch.inf)
 
@@ -106,6 +115,7 @@ class Bernoulli:
 
     def sufficient_statistic(self, y: Tensor) -> Tensor:
         r""":math:`t(y) = y` in the dtype of ``probs``, for outcomes y in {0, 1}."""
+        _check_outcomes(y)
         if bool(((y != 0) & (y != 1)).any()):
             raise ValueError(f"outcomes must be 0 or 1, got {_some_values(y)}")
         return y.to(self.probs.dtype)
@@ -156,8 +166,8 @@ class Categorical:
 
         0 for an index outside 0, ..., K - 1.
         """
-        if y.is_floating_point() or y.dtype == torch.bool:
-            raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
+        _check_outcomes(y, self.probs.shape[:-1])
+        _check_indices(y)
         batch = torch.broadcast_shapes(y.shape, self.probs.shape[:-1])
         y = y.expand(batch)
         rows = self.probs.expand(*batch, self.probs.shape[-1])
@@ -223,8 +233,8 @@ class Categorical:
         With ``minimal=True`` without its last component. In the dtype of ``probs``.
         """
         classes = self.probs.shape[-1]
-        if y.is_floating_point() or y.dtype == torch.bool:
-            raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
+        _check_outcomes(y)
+        _check_indices(y)
         outside = (y < 0) | (y >= classes)
         if bool(outside.any()):
             raise ValueError(
@@ -286,6 +296,7 @@ class Multinomial:
 
     def _log_pmf_in_float64(self, y: Tensor) -> Tensor:
         possible = self._possible(y)
+        _check_outcomes(y, self.probs.shape)
         # In float64: lgamma of a large count has few digits left in float32.
         counts = torch.where(possible.unsqueeze(-1), y.double(), 0)
         orders = torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)
@@ -294,6 +305,7 @@ class Multinomial:
 
     def _possible(self, y: Tensor) -> Tensor:
         """Whether each row of y holds counts of n draws."""
+        _check_outcomes(y)
         if y.ndim == 0 or y.shape[-1] != self.probs.shape[-1]:
             raise ValueError(
                 f"y must hold {self.probs.shape[-1]} counts in its last dimension, "
@@ -341,7 +353,7 @@ class Multinomial:
         r""":math:`t(y) = y` for counts ``(..., K)``, whose base :math:`h(y)` is n! / prod y_k!.
 
         With ``minimal=True`` without its last component. In the dtype of ``probs``, or in float32
-        where that has half precision: it would round counts.
+        where that has half precision: it would round counts. So does float32 above 2^24.
         """
         possible = self._possible(y)
         if not bool(possible.all()):
@@ -351,6 +363,25 @@ class Multinomial:
             )
         counts = y.to(torch.promote_types(self.probs.dtype, torch.float32))
         return counts[..., :-1] if minimal else counts
+
+
+def _check_outcomes(y: Tensor, shape: torch.Size | None = None) -> None:
+    """Raise unless y is a tensor that broadcasts with the shape, if there is one."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"outcomes must be a tensor, got {y!r}; torch.tensor(...) makes one")
+    if shape is not None:
+        try:
+            torch.broadcast_shapes(y.shape, shape)
+        except RuntimeError:
+            raise ValueError(
+                f"outcomes of shape {tuple(y.shape)} do not broadcast with {tuple(shape)}, the "
+                "shape that probs give them"
+            ) from None
+
+
+def _check_indices(y: Tensor) -> None:
+    if y.is_floating_point() or y.dtype == torch.bool:
+        raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
 
 
 def _check_log_odds(eta: Tensor) -> None:

@@ -67,7 +67,8 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     -------
     Tensor
         In nats, at least the entropy of ``p``; ``inf`` where some :math:`q_i = 0 < p_i`. A term
-        with :math:`p_i = 0` is 0. Shape of the broadcast ``p`` and ``q`` without ``dim``.
+        with :math:`p_i = 0` is 0. Shape of the broadcast ``p`` and ``q`` without ``dim``, and the
+        dtype that the two promote to.
 
     Raises
     ------

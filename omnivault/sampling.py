@@ -118,8 +118,9 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 def top_p(logits: Tensor, p: float) -> Tensor:
     r"""Keep the nucleus: the most probable tokens, down to the one that brings the mass to p.
 
-    A token is kept if the tokens more probable than it have a mass below p; the one that crosses
-    p is kept (Holtzman, Buys, Du, Forbes and Choi, 2020).
+    Tokens are taken in falling order of probability while the mass before them is below p, so the
+    one that crosses p is kept (Holtzman, Buys, Du, Forbes and Choi, 2020). Of equal tokens at the
+    border those with the highest indices are kept.
 
     Parameters
     ----------

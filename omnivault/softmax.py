@@ -74,7 +74,7 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     Notes
     -----
     The name and the use as an output layer are from Bridle (1990); the temperature is that of
-    Boltzmann's distribution, brought to neural networks by Hinton, Vinyals and Dean (2015).
+    Boltzmann's distribution, brought to neural networks by Ackley, Hinton and Sejnowski (1985).
 
     Examples
     --------

@@ -157,3 +157,17 @@ def test_a_replay_notices_other_settings_before_it_runs(
     monkeypatch.setattr(degeneration, "METHODS", {**METHODS, "greedy": {"top_k": 1}})
     with pytest.raises(ValueError, match="make experiments writes it anew"):
         replay(model, [0], lambda line: None)
+
+
+def test_unknown_writers_and_lengths_are_rejected() -> None:
+    with pytest.raises(ValueError, match=r"^method must be one of greedy, .*, got 'human'$"):
+        degeneration.continuations("human")
+    with pytest.raises(ValueError, match=r"^writer must be human or one of greedy, .*, got 'foo'$"):
+        degeneration.log_probs("foo")
+    assert degeneration.log_probs("human").shape == (100, 128)
+    ids = torch.arange(6).reshape(2, 3)
+    for n in (0, 4):
+        for function in (degeneration.repeated_ngrams, degeneration.distinct_ngrams):
+            with pytest.raises(ValueError, match=rf"^n must lie in \[1, 3\], .*, got {n}$"):
+                function(ids, n)
+    assert degeneration.distinct_ngrams(ids, 3) == 1

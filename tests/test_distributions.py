@@ -480,3 +480,38 @@ def test_a_tail_of_small_probabilities_is_drawn() -> None:
     assert scipy.stats.binomtest(hits, n, tail).pvalue > FALSE_ALARM
     counts = Multinomial(n, probs).sample(1, generator=generator())[0]
     assert scipy.stats.binomtest(int(counts[1:].sum()), n, tail).pvalue > FALSE_ALARM
+
+
+BATCH = torch.tensor([[0.5, 0.5], [0.3, 0.7], [0.9, 0.1]])
+FUNCTIONS_OF_OUTCOMES = {
+    "Bernoulli.pmf": (Bernoulli(BATCH[:, 0]).pmf, torch.zeros(3)),
+    "Bernoulli.log_pmf": (Bernoulli(BATCH[:, 0]).log_pmf, torch.zeros(3)),
+    "Bernoulli.sufficient_statistic": (Bernoulli(BATCH[:, 0]).sufficient_statistic, torch.zeros(3)),
+    "Categorical.pmf": (Categorical(BATCH).pmf, torch.tensor([0, 1, 1])),
+    "Categorical.log_pmf": (Categorical(BATCH).log_pmf, torch.tensor([0, 1, 1])),
+    "Categorical.sufficient_statistic": (Categorical(BATCH).sufficient_statistic, torch.tensor(1)),
+    "Multinomial.pmf": (Multinomial(2, BATCH).pmf, torch.tensor([[1, 1]] * 3)),
+    "Multinomial.log_pmf": (Multinomial(2, BATCH).log_pmf, torch.tensor([[1, 1]] * 3)),
+    "Multinomial.sufficient_statistic": (
+        Multinomial(2, BATCH).sufficient_statistic,
+        torch.tensor([1, 1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_OUTCOMES)
+def test_outcomes_must_be_a_tensor(name: str) -> None:
+    function, good = FUNCTIONS_OF_OUTCOMES[name]
+    function(good)
+    with pytest.raises(
+        TypeError, match=r"^outcomes must be a tensor, got .*; torch.tensor\(\.\.\.\)"
+    ):
+        function(good.tolist())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS_OF_OUTCOMES if n.endswith("pmf")])
+def test_outcomes_must_broadcast_with_the_batch(name: str) -> None:
+    function, good = FUNCTIONS_OF_OUTCOMES[name]
+    with pytest.raises(ValueError, match=r"^outcomes of shape \(2.* do not broadcast with \(3"):
+        function(good[:2])
+    assert torch.equal(function(good[:1]), function(good[:1].expand_as(good)))

@@ -610,3 +610,10 @@ def test_the_conversion_keeps_every_weight_and_token(
     with torch.no_grad():
         logits = direct["AutoModelForCausalLM"].eval()(ids.unsqueeze(0)).logits[0]
     assert torch.equal(converted.logits(ids), logits)
+
+
+def test_token_ids_are_no_texts(model: LanguageModel) -> None:
+    with pytest.raises(
+        TypeError, match=r"^texts must be str, got a tensor of shape \(2,\); for token"
+    ):
+        model.next_token_logits(torch.tensor([1, 2]))  # type: ignore[arg-type]

@@ -654,3 +654,12 @@ def test_a_bad_chunk_size_is_shown_with_what_would_work(bad: Any, shown: str, go
 
 def test_no_chunk_size_is_too_large() -> None:
     assert torch.equal(chunked_softmax(ROW, 2**63), chunked_softmax(ROW, 3))
+
+
+def test_blocks_of_shapes_that_do_not_broadcast_are_rejected() -> None:
+    one, other = block_statistics(torch.zeros(2, 5)), block_statistics(torch.zeros(3, 5))
+    with pytest.raises(
+        ValueError, match=r"^blocks of the shapes \(2,\) and \(3,\) do not broadcast$"
+    ):
+        combine(one, other)
+    assert combine(one, block_statistics(torch.zeros(1, 5))).maximum.shape == (2,)

@@ -118,6 +118,13 @@ def test_the_index_lists_every_statement(site: Path) -> None:
     none(missing)
 
 
+def test_the_reference_shows_no_raw_markup(site: Path) -> None:
+    page = (site / "book" / "appendix" / "omnivault.html").read_text(encoding="utf-8")
+    # Napoleon takes what stands before a colon in the docstring of a value for its type.
+    raw = [":math:", ":func:", "&lt;built-in", "&lt;function", "~omnivault", "Type<span"]
+    none([f"{text} on the page" for text in raw if text in page])
+
+
 # --- pages in a browser
 
 
