@@ -14,7 +14,7 @@ precision) and gap_i = (max z - z_i) / T:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
@@ -131,6 +131,34 @@ def exact_log_softmax(z: Tensor, temperature: float = 1.0) -> list[Any]:
 def as_double(values: Sequence[Any]) -> Tensor:
     """Round exact numbers to float64."""
     return torch.tensor([float(value) for value in values], dtype=torch.float64)
+
+
+def double(values: Any) -> Tensor:
+    """A float64 tensor of numbers, nested as they are."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def number(x: Fraction) -> Any:
+    """A fraction to 50 digits."""
+    return mp.mpf(x.numerator) / x.denominator
+
+
+def shares(*weights: int) -> tuple[Fraction, ...]:
+    """A distribution in fractions, from whole weights."""
+    return tuple(Fraction(w, sum(weights)) for w in weights)
+
+
+def total(values: Iterable[Fraction]) -> Fraction:
+    return sum(values, Fraction(0))
+
+
+def inner(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def sigma(x: Any) -> Any:
+    """The sigmoid, to 50 digits."""
+    return 1 / (1 + mp.exp(-x))
 
 
 # How far rounding may move ------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis.strategies import DrawFn
 from mpmath import mp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from strategies import as_double, assert_within, unit
+from strategies import as_double, assert_within, double, inner, number, sigma, total, unit
 from torch import Tensor
 from torch.func import jacrev
 from torch.nn import functional
@@ -28,26 +28,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 U = unit(torch.float64)
 EXACT = mp.mpf(10) ** -40
 Vector = tuple[int, ...]
-
-
-def total(values: Any) -> Fraction:
-    return sum(values, Fraction(0))
-
-
-def number(x: Fraction) -> Any:
-    return mp.mpf(x.numerator) / x.denominator
-
-
-def inner(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def double(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def sigma(x: Any) -> Any:
-    return 1 / (1 + mp.exp(-x))
 
 
 # exponential-family, log-partition-moments --------------------------------------------------------

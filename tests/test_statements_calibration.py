@@ -19,11 +19,13 @@ from sklearn.linear_model import LogisticRegression
 from strategies import (
     as_double,
     assert_within,
+    double,
     exact_log_softmax,
     exact_softmax,
     log_softmax_bound,
     softmax_bound,
     temperatures,
+    total,
     unit,
 )
 from torch import Tensor
@@ -43,16 +45,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FALSE_ALARM = 1e-6
 
 
-def double(values: Sequence[Any]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def total(numbers: Iterable[Fraction]) -> Fraction:
-    return sum(numbers, Fraction(0))
 
 
 # confidence-calibration ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from mpmath import mp
-from strategies import DTYPES, as_double, assert_within, exact_softmax, unit
+from strategies import DTYPES, as_double, assert_within, exact_softmax, shares, total, unit
 
 from omnivault.distributions import Bernoulli, Categorical, Multinomial
 from omnivault.softmax import softmax, softmax_jacobian
@@ -25,20 +25,12 @@ U = unit(torch.float64)
 HALF = Fraction(1, 2)
 
 
-def shares(*weights: int) -> Row:
-    return tuple(Fraction(w, sum(weights)) for w in weights)
-
-
 # One outcome, fair and unfair coins, uniform, the example, rare ones, four outcomes.
 POSITIVE = [(1,), (1, 1), (1, 2), (1, 1, 1), (5, 3, 2), (999, 1, 1), (1, 2, 3, 4)]
 ANY = [*POSITIVE, (1, 0), (1, 0, 1), (0, 0, 1, 0)]
 on_positive = pytest.mark.parametrize("pi", [pytest.param(shares(*w), id=str(w)) for w in POSITIVE])
 on_the_simplex = pytest.mark.parametrize("pi", [pytest.param(shares(*w), id=str(w)) for w in ANY])
 few_draws = pytest.mark.parametrize("n", [1, 2, 3, 4])
-
-
-def total(values: Any) -> Fraction:
-    return sum(values, Fraction(0))
 
 
 def product(values: Any) -> Fraction:

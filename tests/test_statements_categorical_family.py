@@ -20,10 +20,15 @@ from mpmath import mp
 from strategies import (
     as_double,
     assert_within,
+    double,
     exact_softmax,
+    inner,
+    number,
     row_pairs,
     rows,
+    sigma,
     softmax_bound,
+    total,
     unit,
     whole_row_pairs,
     whole_rows,
@@ -45,28 +50,9 @@ Vector = tuple[int, ...]
 Row = tuple[Fraction, ...]
 
 
-def number(x: Fraction) -> Any:
-    return mp.mpf(x.numerator) / x.denominator
-
-
-def total(values: Any) -> Fraction:
-    return sum(values, Fraction(0))
-
-
-def inner(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def double(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def shares(weights: Sequence[int | Fraction]) -> Row:
-    return tuple(Fraction(w) / total(weights) for w in weights)
-
-
-def sigma(x: Any) -> Any:
-    return 1 / (1 + mp.exp(-x))
+    exact = [Fraction(w) for w in weights]
+    return tuple(w / total(exact) for w in exact)
 
 
 def lse(z: Sequence[Any]) -> Any:
@@ -506,7 +492,7 @@ def test_the_likelihood_has_a_maximizer_if_and_only_if_the_mean_is_inside(
     if mean > z_bar:
         assert fit_temperature(logits, labels) == pytest.approx(float(1 / beta), rel=1e-6)
     else:
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(ValueError, match=r"no temperature makes the labels likelier"):
             fit_temperature(logits, labels)
 
 
@@ -606,6 +592,23 @@ def test_as_the_mean_nears_the_largest_the_maximizer_nears_the_uniform_on_the_be
         # Scores are whole, so that every probability of another costs its size at least.
         assert 0 < miss <= mp.mpf(10) ** -digits + EXACT
     assert_within(softmax(double(z), temperature=1e-3), as_double(uniform), U)
+
+
+@pytest.mark.statement("mean-constraint")
+@on_scores
+def test_as_the_mean_nears_the_smallest_the_maximizer_nears_the_uniform_on_the_worst(
+    z: list[int],
+) -> None:
+    uniform = [number(p) for p in shares([int(x == min(z)) for x in z])]
+    betas = [beta_for(z, min(z) + mp.mpf(10) ** -digits) for digits in (1, 5, 15, 30)]
+    assert all(a > b for a, b in pairwise(betas))
+    assert betas[-1] < -10  # no limit
+    misses = [
+        max(abs(p - q) for p, q in zip(soft([b * x for x in z]), uniform, strict=True))
+        for b in betas
+    ]
+    assert 0 < misses[-1] < mp.mpf(10) ** -30 + EXACT
+    assert misses == sorted(misses, reverse=True)
 
 
 # softmax-link -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from sklearn.metrics import log_loss
 from strategies import (
     as_double,
     assert_within,
+    double,
     exact_log_softmax,
     exact_softmax,
     log_softmax_bound,
@@ -46,10 +47,6 @@ FALSE_ALARM = 1e-6
 
 Model = tuple[Tensor, Tensor]
 Dataset = tuple[Tensor, Tensor]
-
-
-def double(values: Sequence[Any]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -18,8 +18,10 @@ from strategies import (
     assert_within,
     exact_log_softmax,
     exact_softmax,
+    number,
     row_pairs,
     rows,
+    shares,
     temperatures,
     unit,
     whole_row_pairs,
@@ -44,30 +46,22 @@ NOTHING = mp.mpf(10) ** -45  # what 50 digits leave of a zero
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def shares(*weights: int) -> Row:
-    return tuple(Fraction(w, sum(weights)) for w in weights)
-
-
 def vertex(k: int, y: int) -> Row:
     return tuple(Fraction(i == y) for i in range(k))
 
 
-def real(x: Fraction) -> Any:
-    return mp.mpf(x.numerator) / x.denominator
-
-
 def log(x: Fraction) -> Any:
-    return mp.log(real(x)) if x else -mp.inf
+    return mp.log(number(x)) if x else -mp.inf
 
 
 def charge(p: Sequence[Fraction], q: Sequence[Fraction]) -> Any:
     """H(p, q); what does not occur is not charged."""
-    return mp.fsum(-real(a) * log(b) for a, b in zip(p, q, strict=True) if a)
+    return mp.fsum(-number(a) * log(b) for a, b in zip(p, q, strict=True) if a)
 
 
 def divergence(p: Sequence[Fraction], q: Sequence[Fraction]) -> Any:
     both = [(a, b) for a, b in zip(p, q, strict=True) if a]
-    return mp.fsum(real(a) * log(a / b) if b else mp.inf for a, b in both)
+    return mp.fsum(number(a) * log(a / b) if b else mp.inf for a, b in both)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -125,7 +119,7 @@ def test_it_is_positive_however_near_they_are(p: Row, digits: int, data: Data) -
     assume(p[i] > 0)
     q = [x + tiny * ((k == j) - (k == i)) for k, x in enumerate(p)]
     with mp.workdps(100):  # of second order where both are positive, of first where p is zero
-        order = real(tiny**2 * (1 / p[i] + 1 / p[j]) / 2) if p[j] else real(tiny)
+        order = number(tiny**2 * (1 / p[i] + 1 / p[j]) / 2) if p[j] else number(tiny)
         assert divergence(p, q) / order == pytest.approx(1, abs=0.1)
 
 
@@ -167,7 +161,7 @@ def test_the_loss_is_a_floor_plus_a_mean_divergence(
     n, inputs = len(labeled), sorted({x for x, _ in labeled})
     labels = {x: shares(*(labeled.count((x, y)) for y in range(3))) for x in inputs}
     model = {x: data.draw(st.just(f) | simplex(3)) for x, f in labels.items()}
-    share = {x: real(Fraction(sum(x == i for i, _ in labeled), n)) for x in inputs}
+    share = {x: number(Fraction(sum(x == i for i, _ in labeled), n)) for x in inputs}
     loss = mp.fsum(-log(model[x][y]) for x, y in labeled) / n
     floor = mp.fsum(share[x] * charge(labels[x], labels[x]) for x in inputs)
     assert same(loss, floor + mp.fsum(share[x] * divergence(labels[x], model[x]) for x in inputs))
@@ -186,7 +180,7 @@ chances = fractions | st.sampled_from([ONE, 1 - Fraction(1, 2**53)])
 def exact_perplexity(given_to: Sequence[Fraction]) -> Any:
     """The root of an exact product, without a logarithm."""
     everything = product(given_to)
-    return mp.root(1 / real(everything), len(given_to)) if everything else mp.inf
+    return mp.root(1 / number(everything), len(given_to)) if everything else mp.inf
 
 
 @pytest.mark.statement("perplexity")
@@ -243,9 +237,9 @@ def test_the_mean_log_perplexity_over_all_texts_that_there_are(
     texts = list(itertools.product(range(k), repeat=n))
     # A root of p(y), which is all that the perplexity depends on.
     values = [exact_perplexity([b] + [ONE] * (n - 1)) for b in p]
-    mean = mp.fsum(real(a) * mp.log(value) for a, value in zip(r, values, strict=True) if a)
+    mean = mp.fsum(number(a) * mp.log(value) for a, value in zip(r, values, strict=True) if a)
     expected_entropy = mp.fsum(
-        real(a) * charge(of_r[y[:i]], of_r[y[:i]])
+        number(a) * charge(of_r[y[:i]], of_r[y[:i]])
         for y, a in zip(texts, r, strict=True)
         for i in range(n if a else 0)
     )
@@ -281,11 +275,43 @@ def test_a_text_cut_otherwise_has_another_perplexity_and_the_same_cost_a_charact
     assert len(pieces) * computed.item() == pytest.approx(float(-of_text), rel=1e-13, abs=1e-14)
 
 
+@pytest.mark.statement("perplexity-range")
+@given(st.integers(1, 4), st.data())
+def test_a_string_has_the_probability_of_all_its_cuttings(length: int, data: Data) -> None:
+    vocabulary = ("a", "b", "ab", "")  # the last one ends a text
+    weights = st.tuples(*[st.integers(0, 3)] * len(vocabulary)).filter(lambda w: w[-1] > 0)
+    tables: dict[str, Row] = {}  # the next token, given the string so far
+
+    def chance(before: str, token: str) -> Fraction:
+        if before not in tables:
+            tables[before] = shares(*data.draw(weights))
+        return tables[before][vocabulary.index(token)]
+
+    string = "".join(data.draw(st.lists(st.sampled_from("ab"), min_size=length, max_size=length)))
+
+    def cuttings(before: str) -> list[list[Fraction]]:
+        if before == string:
+            return [[chance(before, "")]]
+        fits = [t for t in vocabulary[:-1] if string.startswith(t, len(before))]
+        return [[chance(before, t), *rest] for t in fits for rest in cuttings(before + t)]
+
+    found = cuttings("")
+    of_string = sum(map(product, found), ZERO)
+    assert len(found) == 2 ** string.count("ab")
+    assert of_string <= 1
+    for given_to in found:
+        q = product(given_to)
+        assert q <= of_string
+        assert same(len(given_to) * mp.log(exact_perplexity(given_to)), -log(q))
+        alone = all(product(other) == 0 for other in found if other is not given_to)
+        assert (q == of_string) == alone
+
+
 # probabilities-as-logits --------------------------------------------------------------------------
 
 
 def mistaken(u: Sequence[Fraction], y: int) -> Any:
-    weights = [mp.exp(real(x)) for x in u]
+    weights = [mp.exp(number(x)) for x in u]
     return -mp.log(weights[y] / mp.fsum(weights))
 
 
@@ -313,7 +339,7 @@ def test_a_step_away_from_a_corner_is_inside_the_bounds(k: int, away: Fraction) 
     low, high = bounds(k)
     for corner, other in itertools.permutations(range(k), 2):
         u = [x + away * ((i == other) - (i == corner)) for i, x in enumerate(vertex(k, corner))]
-        assert low + real(away) / k**2 < mistaken(u, 0) < high - real(away) / k**2
+        assert low + number(away) / k**2 < mistaken(u, 0) < high - number(away) / k**2
 
 
 @pytest.mark.statement("probabilities-as-logits")
@@ -344,11 +370,11 @@ def mp_log_softmax(z: Sequence[Any], temperature: Any = 1) -> list[Any]:
 
 
 def smoothed_loss(log_p: Sequence[Any], eps: Fraction) -> Any:
-    return mp.fsum(-real(a) * b for a, b in zip(smoothed(len(log_p), eps), log_p, strict=True))
+    return mp.fsum(-number(a) * b for a, b in zip(smoothed(len(log_p), eps), log_p, strict=True))
 
 
 def stated_gap(k: int, eps: Fraction) -> Any:
-    return mp.log(real(1 + k * (1 - eps) / eps))
+    return mp.log(number(1 + k * (1 - eps) / eps))
 
 
 @pytest.mark.statement("label-smoothing")
@@ -358,7 +384,7 @@ def stated_gap(k: int, eps: Fraction) -> Any:
 def test_smoothing_adds_a_price_for_confidence(eps: Fraction, z: Tensor) -> None:
     k, log_p = len(z), exact_log_softmax(z)
     from_uniform = mp.fsum((-mp.log(k) - b) / k for b in log_p)
-    exact = real(1 - eps) * -log_p[0] + real(eps) * (mp.log(k) + from_uniform)
+    exact = number(1 - eps) * -log_p[0] + number(eps) * (mp.log(k) + from_uniform)
     assert same(smoothed_loss(log_p, eps), exact)
     by_torch = loss_of_logits(z, torch.tensor(0), label_smoothing=float(eps))
     assert by_torch.item() == close(exact)
@@ -375,7 +401,7 @@ def test_the_least_smoothed_loss_is_at_the_stated_gap_and_nowhere_else(
     k = len(step)
     best = [stated_gap(k, eps)] + [mp.mpf(0)] * (k - 1)
     at_best = mp_log_softmax(best)
-    assert all(same(mp.exp(a), real(b)) for a, b in zip(at_best, smoothed(k, eps), strict=True))
+    assert all(same(mp.exp(a), number(b)) for a, b in zip(at_best, smoothed(k, eps), strict=True))
     other = [b + mp.mpf(s) / 10**digits for b, s in zip(best, step.tolist(), strict=True)]
     excess = smoothed_loss(mp_log_softmax(other), eps) - smoothed_loss(at_best, eps)
     assert excess > -NOTHING
@@ -441,7 +467,7 @@ def natural(family: Family) -> SearchStrategy[list[Any]]:
 def test_the_slope_of_the_forward_divergence_is_the_difference_of_moments(
     family: Family, data: Data
 ) -> None:
-    p = [real(x) for x in data.draw(simplex(len(family.base)))]
+    p = [number(x) for x in data.draw(simplex(len(family.base)))]
     eta, other = data.draw(natural(family)), data.draw(natural(family))
 
     def value(step: Any, direction: Sequence[Any]) -> Any:
@@ -555,7 +581,7 @@ def test_with_its_factor_the_gradient_tends_to_that_of_least_squares(pair: Tenso
     v, z = (row.tolist() for row in pair)
     k = len(v)
     differences = [Fraction(b) - Fraction(a) for a, b in zip(v, z, strict=True)]
-    d = [real(x - sum(differences, ZERO) / k) for x in differences]
+    d = [number(x - sum(differences, ZERO) / k) for x in differences]
     squares = mp.fdot(d, d) / (2 * k)
     for digits in (5, 9):  # the next term of the series is of order 1 / T
         t = mp.mpf(10) ** digits
