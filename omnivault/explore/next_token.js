@@ -1,0 +1,118 @@
+// The next token of a real language model: temperature, truncation, draws.
+//
+// The vocabulary is held as groups of equally likely tokens, [logit, size], in falling order: the
+// first ones hold a single token each, the rest sums up the tail.
+(() => {
+  const { ratios, random, draw, fixed, digits, count, scale, rect, circle, line, text } =
+    omnivaultExplore;
+  const ROWS = 10;
+  const ROW = 25;
+  const TOP = 26;
+  const OFF = "off";
+  const CANDIDATES = [1, 2, 3, 5, 10, 20, 40, 100, 1000];
+
+  const groups = (prompt) => (prompt.groups ??= [...prompt.logits.map((z) => [z, 1]), ...prompt.tail]);
+  const chosen = (data, state) => data.prompts.find((p) => p.text === state.prompt);
+  const name = (token) => `\u201c${token.replace(/\n/g, "\u21b5")}\u201d`;
+
+  omnivaultExplore.figures.next_token = {
+    controls: (data) => [
+      { type: "choice", name: "prompt", label: "prompt", options: data.prompts.map((p) => p.text), value: data.prompts[0].text },
+      { type: "range", name: "temperature", label: "temperature T", values: ratios(0.1, 10, 81), value: 1, show: (v) => digits(v) },
+      { type: "range", name: "top_k", label: "top-k", values: [...CANDIDATES, 0], value: 0, show: (v) => (v ? count(v) : OFF) },
+      { type: "range", name: "top_p", label: "top-p", values: [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1], value: 1, show: (v) => (v < 1 ? digits(v) : OFF) },
+      { type: "range", name: "min_p", label: "min-p", values: [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5], value: 0, show: (v) => (v ? digits(v) : OFF) },
+      { type: "button", name: "draws", value: 0, label: "draw 1", press: (s) => ({ draws: s.draws + 1 }) },
+      { type: "button", label: "draw 100", press: (s) => ({ draws: s.draws + 100 }) },
+    ],
+
+    // Temperature, then top-k, top-p, min-p, as omnivault.sampling.sample does it.
+    compute(data, state) {
+      const all = groups(chosen(data, state));
+      const top = all[0][0];
+      const weights = all.map(([z]) => Math.exp((z - top) / state.temperature));
+      const total = all.reduce((s, [, n], i) => s + n * weights[i], 0);
+      // kept[i]: how many tokens of group i stay; groups are in falling order
+      const kept = all.map(([, n]) => n);
+      if (state.top_k) {
+        let left = state.top_k;
+        for (const i of kept.keys()) {
+          kept[i] = Math.min(kept[i], left);
+          left -= kept[i];
+        }
+      }
+      if (state.top_p < 1) {
+        const share = state.top_p * kept.reduce((s, n, i) => s + n * weights[i], 0);
+        let before = 0; // a token stays while the weight before it is below the share
+        for (const i of kept.keys()) {
+          const room = Math.max(0, Math.ceil((share - before) / weights[i]));
+          kept[i] = Math.min(kept[i], room);
+          before += kept[i] * weights[i];
+          if (room < all[i][1]) before = Infinity;
+        }
+      }
+      if (state.min_p) {
+        for (const i of kept.keys()) if (weights[i] < state.min_p) kept[i] = 0;
+      }
+      const mass = kept.reduce((s, n, i) => s + n * weights[i], 0);
+      const size = kept.reduce((s, n) => s + n, 0);
+      const groupProbs = kept.map((n, i) => (n * weights[i]) / mass);
+      const entropy = -kept.reduce(
+        (s, n, i) => s + (n && weights[i] ? groupProbs[i] * Math.log(weights[i] / mass) : 0), 0,
+      );
+      const counts = draw(groupProbs, state.draws, random(1));
+      return {
+        probs: groupProbs.slice(0, ROWS), // after truncation
+        full: weights.slice(0, ROWS).map((w) => w / total), // before
+        rest: groupProbs.slice(ROWS).reduce((a, b) => a + b, 0),
+        rest_full: 1 - weights.slice(0, ROWS).reduce((s, w) => s + w / total, 0),
+        entropy, kept: size, mass: mass / total,
+        counts: counts.slice(0, ROWS),
+        rest_count: counts.slice(ROWS).reduce((a, b) => a + b, 0),
+      };
+    },
+
+    draw(data, state, v, width) {
+      const prompt = chosen(data, state);
+      const left = width < 480 ? 104 : 150;
+      const at = scale(0, 1, left, width - 58);
+      const others = data.vocabulary - ROWS;
+      const row = (label, p, full, drawn, i) => {
+        const y = TOP + i * ROW;
+        return (
+          text(left - 8, y + 15, label, "end", p > 0 ? "" : "faint") +
+          rect(left, y + 3, at(full) - left, ROW - 8, "ghost") +
+          rect(left, y + 3, at(p) - left, ROW - 8, "c0") +
+          (state.draws ? circle(at(drawn / state.draws), y + ROW / 2 - 1, 4, "c1") : "") +
+          text(width - 4, y + 15, p > 0 ? fixed(p, 3) : "\u2013", "end", "small")
+        );
+      };
+      const height = TOP + (ROWS + 1) * ROW + 8;
+      const rows = prompt.tokens.slice(0, ROWS).map((t, i) => row(name(t), v.probs[i], v.full[i], v.counts[i], i));
+      const tail = row(`${count(others)} others`, v.rest, v.rest_full, v.rest_count, ROWS);
+      const key = state.draws
+        ? circle(width - 138, 10, 4, "c1") + text(width - 4, 14, `share of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}`, "end", "small")
+        : "";
+      return {
+        height,
+        svg: text(left, 14, "probability of the next token") .replace(/>.*</, width < 480 && state.draws ? ">probability<" : "$&") + key + rows.join("") + tail + line(left, TOP, left, height - 6),
+      };
+    },
+
+    say(data, state, v) {
+      const prompt = chosen(data, state);
+      const all = v.kept === data.vocabulary;
+      const drawn = state.draws
+        ? ` Of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}, ${count(v.counts[0])} took ${name(prompt.tokens[0])}.`
+        : "";
+      return (
+        `At T = ${digits(state.temperature)} the most probable token is ${name(prompt.tokens[0])}, with ${digits(v.probs[0])}. ` +
+        (all
+          ? `All ${count(data.vocabulary)} tokens can be drawn. `
+          : `${count(v.kept)} of ${count(data.vocabulary)} tokens can be drawn; they held ${digits(v.mass)} of the probability. `) +
+        `The entropy is ${digits(v.entropy)} nats, that of ${digits(Math.exp(v.entropy))} equally probable tokens.` +
+        drawn
+      );
+    },
+  };
+})();
