@@ -13,13 +13,14 @@ export OMP_WAIT_POLICY := PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHECKERS := node_modules/.installed
 BUILT := _build/html/.built
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
 SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions -type f \
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint serve lab experiments requirements clean
+.PHONY: help setup book test lint scores serve lab experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,11 @@ $(INSTALLED): requirements.txt requirements-data.txt pyproject.toml package-lock
 	    -r requirements-data.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	    --no-build-isolation --editable .
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --omit=dev
+	@touch $@
+
+# What only the tests need of npm: axe-core and Lighthouse.
+$(CHECKERS): $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
 
@@ -52,7 +58,7 @@ $(BUILT): $(INSTALLED) $(SOURCES)
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
-test: $(BUILT) lint ## build the book, lint, check types, run every test
+test: $(BUILT) $(CHECKERS) lint ## build the book, lint, check types, run every test
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED) ## style, types and workflows
@@ -60,6 +66,9 @@ lint: $(INSTALLED) ## style, types and workflows
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/zizmor --offline --quiet .github/workflows
+
+scores: $(BUILT) $(CHECKERS) ## print Lighthouse's scores of every page, medians of three runs
+	$(BIN)/python tests/lighthouse.py
 
 serve: $(BUILT) ## serve the built book on localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

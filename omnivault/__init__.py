@@ -13,6 +13,7 @@ One idea a module; import from the module that holds it:
 - ``omnivault.news``: texts that people wrote
 - ``omnivault.degeneration``: the decoding experiment, its data and its replay
 - ``omnivault.plotting``: the figures of the book
+- ``omnivault.explore``: figures that answer the reader's hand
 """
 
 __version__ = "0.1.0"

@@ -19,11 +19,13 @@ from sphinx.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 
+SUFFIXES = (".css", ".js", ".py", ".safetensors")
+
 
 def fingerprint(root: Path) -> str:
     """Hash what the outputs of a cell depend on besides its text: the package and the pins."""
     digest = hashlib.sha256()
-    package = [p for p in (root / "omnivault").rglob("*") if p.suffix in (".py", ".safetensors")]
+    package = [p for p in (root / "omnivault").rglob("*") if p.suffix in SUFFIXES]
     for path in [*sorted(package), *sorted(root.glob("requirements*.txt"))]:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")

@@ -84,8 +84,7 @@ def visit_math(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
-    # tabindex: a formula wider than a phone scrolls inside itself, by keyboard too.
-    self.body.append(self.starttag(node, "div", CLASS="math", tabindex="0"))
+    self.body.append(self.starttag(node, "div", CLASS="math"))
     self.body.append(formula(node, display=True))
     if node["number"]:
         number = get_node_equation_number(self, node)
@@ -101,18 +100,7 @@ def require_katex(app: Sphinx) -> None:
         raise ExtensionError("KaTeX is not installed; run `npm ci` in the root of the project")
 
 
-def copy_assets(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and app.builder.format == "html":
-        target = Path(app.outdir) / "_static" / "katex"
-        (target / "fonts").mkdir(parents=True, exist_ok=True)
-        shutil.copy(DIST / "katex.min.css", target)
-        for font in DIST.glob("fonts/*.woff2"):
-            shutil.copy(font, target / "fonts")
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
-    app.add_css_file("katex/katex.min.css")
     app.connect("builder-inited", require_katex)
-    app.connect("build-finished", copy_assets)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

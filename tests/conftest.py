@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import torch
+from browser import SITE, Readers, serve
 from hypothesis import settings
 
 # The same examples on every run and machine: a failure seen once can be seen again. No deadline,
@@ -19,3 +22,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    if not (SITE / "index.html").is_file():
+        pytest.fail("there is no built book: run `make book` first", pytrace=False)
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def reader(site: Path) -> Iterator[Readers]:
+    """The built book, served and in a browser."""
+    with ExitStack() as stack:
+        yield Readers(site, stack.enter_context(serve(site)), stack)

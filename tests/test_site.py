@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache, partial
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
-from book_source import ROOT, directives, none, statements, toc_pages
+from book_source import ROOT, directives, none, statements
+from browser import PAGES, Kind, Reader, Readers, Theme, every_page, every_theme, every_width
 from matplotlib.image import imread, imsave
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
-
-SITE = ROOT / "_build" / "html"
-PAGES = list(toc_pages(ROOT / "_toc.yml"))
-WIDTHS = (1280, 390)
-THEMES = ("light", "dark")
-
-every_width = pytest.mark.parametrize("width", WIDTHS)
-every_theme = pytest.mark.parametrize("theme", THEMES)
-every_page = pytest.mark.parametrize("page", PAGES)
-
-
-@pytest.fixture(scope="module")
-def site() -> Path:
-    if not (SITE / "index.html").is_file():
-        pytest.fail("there is no built book: run `make book` first", pytrace=False)
-    return SITE
-
+from playwright.sync_api import Page, expect
 
 # --- links, which need no browser
 
@@ -128,92 +106,6 @@ def test_the_reference_shows_no_raw_markup(site: Path) -> None:
 # --- pages in a browser
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class Reader:
-    """One window of the browser: a width and a theme, and the trouble the last page made.
-
-    A first visit brings no theme along.
-    """
-
-    def __init__(self, browser: Browser, address: str, width: int, theme: str | None) -> None:
-        self.address = address
-        self.trouble: list[str] = []
-        context = browser.new_context(viewport={"width": width, "height": 800})
-        context.set_default_timeout(5000)
-        if theme is not None:  # what the theme's own switch leaves behind for the next visit
-            context.add_init_script(f"localStorage.mode = localStorage.theme = {theme!r}")
-        self.page = context.new_page()
-        self.page.on("request", self.note)
-        self.page.on("console", self.listen)
-        self.page.on("pageerror", lambda error: self.trouble.append(f"script error: {error}"))
-        self.page.on("requestfailed", lambda lost: self.trouble.append(f"lost: {lost.url}"))
-
-    def note(self, request: Request) -> None:
-        if not request.url.startswith((f"{self.address}/", "data:", "blob:")):
-            self.trouble.append(f"leaves the host: {request.url}")
-
-    def listen(self, message: ConsoleMessage) -> None:
-        # Not the page asks for this icon but the browser, on whichever page it meets first.
-        where = message.location["url"]
-        if message.type == "error" and where != f"{self.address}/favicon.ico":
-            self.trouble.append(f"console: {message.text} ({where})")
-
-    def open(self, name: str) -> Page:
-        self.trouble.clear()
-        self.page.goto(f"{self.address}/{name}.html")
-        return self.page
-
-    def problems(self) -> list[str]:
-        """What is wrong with the open page, everything folded being opened first."""
-        found: list[str] = self.page.evaluate(PROBLEMS, RAW)
-        return [*self.trouble, *found]
-
-
-Readers = Callable[[int, str | None], Reader]
-
-
-@pytest.fixture(scope="module")
-def reader(site: Path) -> Iterator[Readers]:
-    """Serve the book, start the browser when it is first needed, and keep one window of a kind."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    chromium = next(filter(None, map(shutil.which, names)), None)
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        # Nothing leaves this host. Routing the requests would do that too, but without a cache.
-        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    ]
-    with ExitStack() as stack:
-        server = stack.enter_context(
-            ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
-        )
-        threading.Thread(target=server.serve_forever).start()
-        stack.callback(server.shutdown)
-
-        @cache
-        def browser() -> Browser:
-            playwright = stack.enter_context(sync_playwright())
-            started = playwright.chromium.launch(executable_path=chromium, args=arguments)
-            stack.callback(started.close)
-            return started
-
-        @cache
-        def of(width: int, theme: str | None) -> Reader:
-            if chromium is None and os.environ.get("REQUIRE_BROWSER"):
-                pytest.fail("no Chromium found, and REQUIRE_BROWSER is set", pytrace=False)
-            if chromium is None:
-                # Not in the fixture itself: pytest reports those skips in one line a test.
-                pytest.skip("no Chromium found: browser tests skipped")
-            return Reader(browser(), f"http://127.0.0.1:{server.server_port}", width, theme)
-
-        yield of
-
-
 # Markup that the reader should never see outside code.
 RAW = (
     r"\$\$|\\[A-Za-z]{2,}|:::|```|%s"
@@ -224,7 +116,10 @@ async (raw) => {
   await document.fonts.ready;
   const problems = [];
   const all = (selector) => [...document.querySelectorAll(selector)];
-  for (const button of all(".toggle-hidden button.toggle-button")) button.click();
+  // A section out of sight is not laid out, and its places would be guesses.
+  const everything = document.createElement("style");
+  everything.textContent = "section { content-visibility: visible !important }";
+  document.head.append(everything);
   for (const details of all("main details")) details.open = true;
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 
@@ -298,25 +193,11 @@ async (raw) => {
       problems.push(`equation number ${text(number)} stands on its formula`);
     }
   }
-  for (const button of all(".admonition-title > button").filter(seen)) {
-    const words = document.createRange();
-    words.setStart(button.parentElement, 0);
-    words.setEndBefore(button);
-    const box = button.getBoundingClientRect();
-    if ([...words.getClientRects()].some((line) => overlap(line, box))) {
-      problems.push(`a button covers the title ${name(button.parentElement)}`);
-    }
-  }
-
   // What stands around it.
-  const searches = all(".search-button__button, input[type=search]").filter(seen);
-  if (searches.length !== 1) problems.push(`${searches.length} ways to search in view`);
-  for (const bar of all("#pst-header, .bd-header").filter(seen)) {
-    if (!all("#pst-header *, .bd-header *").some(seen)) problems.push("an empty bar on top");
-  }
+  const searches = all("form[role=search]");
+  if (searches.length !== 1) problems.push(`${searches.length} ways to search`);
   const controls = all(
-    "header :is(a, button, input), .bd-header-article :is(a, button), .navbar-brand, " +
-      ".search-button-field, main h1",
+    "nav a, nav button, nav input, .bar :is(a, button), main h1, footer a",
   ).filter(seen);
   for (const [i, a] of controls.entries()) {
     for (const b of controls.slice(i + 1)) {
@@ -331,68 +212,87 @@ async (raw) => {
 """
 
 
+def problems_of(this: Reader) -> list[str]:
+    """What is wrong with the open page, everything folded being opened first."""
+    found: list[str] = this.page.evaluate(PROBLEMS, RAW)
+    return [*this.trouble, *found]
+
+
 @every_theme
 @every_width
 @every_page
 @pytest.mark.browser
-def test_page(page: str, width: int, theme: str, reader: Readers) -> None:
+def test_page(page: str, width: int, theme: Theme, reader: Readers) -> None:
     this = reader(width, theme)
     this.open(page)
-    none(this.problems())
+    none(problems_of(this))
 
 
 @pytest.mark.browser
 def test_first_visit_starts_at_the_root(reader: Readers) -> None:
     visit = reader(1280, None)
     visit.open("index").wait_for_url(f"{visit.address}/{PAGES[0]}.html")
-    none(visit.problems())
+    none(problems_of(visit))
+
+
+@pytest.mark.browser
+def test_contents_stand_open_beside_the_text(reader: Readers) -> None:
+    page = reader(1280, "light").open(PAGES[-1])
+    expect(page.locator("#contents a").first).to_be_visible()
+    expect(page.locator(".bar")).to_be_hidden()
+    expect(page.locator("#contents a.current")).to_be_in_viewport()  # the last of a long list
+
+
+@pytest.mark.parametrize("kind", ["served", "without scripts"])
+@pytest.mark.browser
+def test_contents_open_and_close_on_a_phone(kind: Kind, reader: Readers) -> None:
+    page = reader(390, "light", kind).open(PAGES[0])
+    toggle, link = page.locator(".bar button"), page.locator("#contents a").first
+    expect(link).to_be_hidden()
+    toggle.focus()
+    page.keyboard.press("Enter")
+    expect(link).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(link).to_be_hidden()
+    toggle.click()
+    expect(link).to_be_visible()
+    page.mouse.click(385, 400)
+    expect(link).to_be_hidden()
 
 
 @every_width
 @pytest.mark.browser
-def test_sidebar_opens_and_closes(width: int, reader: Readers) -> None:
-    page = reader(width, "light").open(PAGES[0])
-    toggle, link = page.locator(".primary-toggle"), page.locator("nav.bd-links a").first
-    if width > 1000:  # the sidebar stands open beside the text
-        expect(link).to_be_in_viewport()
-        toggle.click()
-        expect(link).not_to_be_in_viewport()
-        toggle.click()
-        expect(link).to_be_in_viewport()
-    else:  # it comes over the text, which closes it as the escape key does
-        expect(link).not_to_be_in_viewport()
-        toggle.click()
-        expect(link).to_be_in_viewport()
-        page.keyboard.press("Escape")
-        expect(link).not_to_be_in_viewport()
-        toggle.click()
-        expect(link).to_be_in_viewport()
-        page.mouse.click(width - 5, 400)
-        expect(link).not_to_be_in_viewport()
+def test_search(width: int, reader: Readers) -> None:
+    this = reader(width, "light")
+    page = this.open(PAGES[0])
+    assert not any("search" in url for url in this.requested)
+    page.keyboard.press("/")
+    page.keyboard.type("gumbel")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=gumbel")
+    first = page.locator("#search-results li a").first
+    expect(first).to_be_visible()
+    expect(page.locator("#search-results p.context").first).to_be_visible()
+    none(this.trouble)
+    first.click()
+    expect(page.locator("article h1")).to_be_visible()
 
 
 @every_width
 @every_page
 @pytest.mark.browser
 def test_solutions_unfold(page: str, width: int, reader: Readers) -> None:
-    solutions = reader(width, "light").open(page).locator(".solution.dropdown").all()
+    solutions = reader(width, "light", "without scripts").open(page).locator("details.solution")
     source = (ROOT / f"{page}.md").read_text(encoding="utf-8")
     written = [d for d in directives(source) if d.name in {"solution", "solution-start"}]
-    assert len(solutions) == len(written)
-    for i, solution in enumerate(solutions):
-        title, button = solution.locator(".admonition-title"), solution.locator(".toggle-button")
-        content = solution.locator("section").first
+    assert solutions.count() == len(written)
+    for solution in solutions.all():
+        summary, content = solution.locator("summary").first, solution.locator("section").first
         expect(content).to_be_hidden()
-        plain = solution.screenshot() if i == 0 else b""  # one will do: they share their style
-        button.focus()
-        focus_shows = i > 0 or solution.screenshot() != plain
-        assert focus_shows
-        button.press("Enter")
+        summary.press("Enter")
         expect(content).to_be_visible()
-        expect(button).to_have_attribute("aria-expanded", "true")
-        title.click(position={"x": 2, "y": 10})
+        summary.click()
         expect(content).to_be_hidden()
-        expect(button).to_have_attribute("aria-expanded", "false")
 
 
 def lightness(png: bytes) -> NDArray[np.float64]:
@@ -424,7 +324,7 @@ def paper_of(page: Page) -> float:
 @every_theme
 @every_page
 @pytest.mark.browser
-def test_figures_are_readable(page: str, theme: str, reader: Readers) -> None:
+def test_figures_are_readable(page: str, theme: Theme, reader: Readers) -> None:
     opened = reader(1280, theme).open(page)
     paper = paper_of(opened)
     assert (paper < 0.2) if theme == "dark" else (paper > 0.9)
@@ -439,23 +339,34 @@ def test_figures_are_readable(page: str, theme: str, reader: Readers) -> None:
 @pytest.mark.browser
 def test_theme_switch(width: int, reader: Readers) -> None:
     page = reader(width, "light").open(PAGES[0])
-    switch = page.locator(".theme-switch-button:visible")
-    light = paper_of(page)
-    for _ in range(2):  # light, dark and the system's choice take turns
-        if page.locator("html[data-theme=dark]").count() == 0:
-            switch.click()
-    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    assert light > 0.9
+    assert paper_of(page) > 0.9
+    if width < 1000:
+        page.locator(".bar button").click()
+    switch = page.locator("#theme")
+    expect(switch).to_have_text("Dark page")
+    switch.press("Enter")
+    expect(switch).to_have_text("Light page")
+    page.keyboard.press("Escape")
     assert paper_of(page) < 0.2
+    assert page.evaluate("localStorage.theme") == "dark"
+
+
+@every_theme
+@pytest.mark.parametrize("kind", ["served", "without scripts"])
+@pytest.mark.browser
+def test_a_first_visit_is_as_light_as_the_system(theme: Theme, kind: Kind, reader: Readers) -> None:
+    visit = reader.new(1280, None, kind)
+    visit.page.emulate_media(color_scheme=theme)
+    paper = paper_of(visit.open(PAGES[0]))
+    assert (paper < 0.2) if theme == "dark" else (paper > 0.9)
 
 
 # --- the checkers, on a page and on pictures that have every fault
 
 BAD = """<!doctype html><html><head><title>Bad</title></head><body style="margin: 0">
-<div id="pst-header" style="height: 20px"></div>
-<div class="bd-header-article" style="position: absolute">
+<nav style="position: absolute">
   <a href="#">Home</a><a href="#" style="position: absolute; left: 5px">Away</a>
-</div>
+</nav>
 <main>
 <h1>One</h1><h1>Two</h1>
 <span class="katex-error">\\frac{1}</span>
@@ -470,8 +381,6 @@ BAD = """<!doctype html><html><head><title>Bad</title></head><body style="margin
 that begin out of sight</span></div>
 <div class="math" style="position: relative"><div class="katex-display"><span class="katex-html">
 a = b</span></div><span class="eqno" style="position: absolute; left: 0; top: 0">(1)</span></div>
-<p class="admonition-title" style="position: relative">Solution
-  <button style="position: absolute; left: 0; top: 0">Show</button></p>
 <div style="width: 2000px">Wide</div>
 </main>
 <script>console.error("said"); throw new Error("thrown");</script>
@@ -489,9 +398,7 @@ the page scrolls sideways by 720 px
 cut off: span "Words that are cut"
 cut off: span "Words that begin out of sight"
 equation number (1) stands on its formula
-a button covers the title p "Solution Show"
-0 ways to search in view
-an empty bar on top
+0 ways to search
 a "Home" stands on a "Away"
 leaves the host: https://elsewhere.invalid/a.svg
 lost: https://elsewhere.invalid/a.svg
@@ -506,7 +413,7 @@ def test_page_checker(reader: Readers) -> None:
     this = reader(1280, "light")
     this.page.route("**/bad.html", lambda route: route.fulfill(body=BAD, content_type="text/html"))
     this.open("bad")
-    problems = this.problems()
+    problems = problems_of(this)
     for start in FOUND.splitlines():
         assert any(problem.startswith(start) for problem in problems), (start, problems)
     assert not any('scroll"' in problem or "code with" in problem for problem in problems)

@@ -20,8 +20,6 @@ from importlib import resources, util
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LiveFigure"]
-
 RUN = """
 const request = JSON.parse(require("fs").readFileSync(0, "utf-8"));
 process.stdout.write(JSON.stringify(omnivaultExplore.answer(request)));
@@ -152,6 +150,7 @@ class LiveFigure:
         return (
             f'<div class="explore" id="{self.id}" data-figure="{self.name}" role="group"'
             f' aria-label="{escape(self.title)}">'
+            "<noscript><style>.explore form { display: none }</style></noscript>"
             f"<style>{_source('explore.css')}{_source('picture.css').replace('svg', '.explore svg')}</style>"
             f'{drawn["form"]}<div class="picture">{wide}{narrow}</div>'
             f'<p class="says" role="status">{escape(drawn["says"])}</p>'
@@ -160,7 +159,11 @@ class LiveFigure:
         )
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        return {"text/html": self.to_html(), "image/svg+xml": self.to_svg(), "text/plain": self.says}
+        return {
+            "text/html": self.to_html(),
+            "image/svg+xml": self.to_svg(),
+            "text/plain": self.says,
+        }
 
 
 def _script(name: str) -> str:

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from omnivault.explore.figure import LiveFigure
 
-__all__ = ["next_token"]
-
 SINGLE = 100
 """So many of the most probable tokens are kept one by one; no slider tells the others apart."""
 

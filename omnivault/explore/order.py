@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from omnivault.explore.figure import LiveFigure
 
-__all__ = ["order"]
-
 
 def order(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
     """Five logits to drag, with a constant to add, a factor to multiply by, and a temperature.

@@ -64,7 +64,7 @@
 
   // --- text
 
-  const minus = (text) => text.replace("-", "\u2212");
+  const minus = (text) => text.replaceAll("-", "\u2212");
   const fixed = (x, digits = 2) => minus((Object.is(x, -0) ? 0 : x).toFixed(digits));
   // A few significant digits, without an exponent where people would not write one.
   const digits = (x, n = 3) => {

@@ -1,0 +1,40 @@
+"""Live figure: sampling from softmax as a race, with Gumbel noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omnivault.explore.figure import LiveFigure
+
+
+def race(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
+    """Draw from softmax as a race; the largest logit over T plus Gumbel noise wins.
+
+    Parameters
+    ----------
+    logits
+        Four numbers in [-3, 3] to start with, in steps of 0.1.
+
+    Returns
+    -------
+    LiveFigure
+        Its values: ``scaled``, the logits over T; the ``noise`` of the last race, the ``totals`` of
+        both, and the ``winner``, an index; the ``wins`` of each class in all races so far, and the
+        ``probs`` by softmax. The noise of a race does not depend on the logits or T.
+
+    Raises
+    ------
+    ValueError
+        There are not four logits, or one is out of reach.
+
+    Examples
+    --------
+    >>> cold, hot = race().values({"temperature": 0.5}, {"temperature": 2})
+    >>> cold["scaled"], hot["scaled"]
+    ([4, 2, 0, -2], [1, 0.5, 0, -0.5])
+    >>> cold["noise"] == hot["noise"]
+    True
+    """
+    if len(logits) != 4 or not all(-3 <= z <= 3 for z in logits):
+        raise ValueError(f"four logits in [-3, 3] are needed, got {list(logits)}")
+    return LiveFigure("race", "Sampling from softmax as a race", {"logits": list(logits)})

@@ -1,0 +1,68 @@
+"""What Sphinx's HTML lacks: sizes of images, folds without a script, tables that can scroll."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from docutils import nodes
+from sphinx.util.images import get_image_size
+from sphinx.writers.html5 import HTML5Translator
+from sphinx_exercise.nodes import solution_node
+
+
+def size_in_pixels(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image; an SVG file says them in points."""
+    if path.suffix != ".svg":
+        return get_image_size(str(path))
+    root = ElementTree.parse(path).getroot()
+    width, height = root.get("width", ""), root.get("height", "")
+    if not (width.endswith("pt") and height.endswith("pt")):
+        return None
+    return round(float(width[:-2]) * 4 / 3), round(float(height[:-2]) * 4 / 3)
+
+
+class Translator(HTML5Translator):
+    """Sphinx's translator with better images, tables and solutions."""
+
+    def visit_image(self, node: nodes.image) -> None:
+        # The page keeps the image's place free while it loads, which it does when it comes near.
+        size = size_in_pixels(Path(self.builder.srcdir, node["uri"]))
+        super().visit_image(node)
+        if size is not None:
+            given = f'<img width="{size[0]}" height="{size[1]}" loading="lazy" decoding="async" '
+            self.body[-1] = self.body[-1].replace("<img ", given, 1)
+
+    def visit_table(self, node: nodes.table) -> None:
+        self.body.append('<div class="table">')
+        super().visit_table(node)
+
+    def depart_table(self, node: nodes.table) -> None:
+        super().depart_table(node)
+        self.body.append("</div>\n")
+
+    def visit_title(self, node: nodes.title) -> None:
+        if isinstance(node.parent, solution_node):
+            self.body.append("<summary>")
+        else:
+            super().visit_title(node)
+
+    def depart_title(self, node: nodes.title) -> None:
+        if isinstance(node.parent, solution_node):
+            self.body.append("</summary>\n")
+        else:
+            super().depart_title(node)
+
+    def visit_section(self, node: nodes.section) -> None:
+        # sphinx-proof and sphinx-exercise give the body of every block the same id.
+        if isinstance(node.parent, nodes.Admonition):
+            node["ids"] = []
+        super().visit_section(node)
+
+
+def visit_solution(self: HTML5Translator, node: nodes.Element) -> None:
+    self.body.append(self.starttag(node, "details"))
+
+
+def depart_solution(self: HTML5Translator, node: nodes.Element) -> None:
+    self.body.append("</details>\n")
