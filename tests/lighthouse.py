@@ -20,6 +20,15 @@ from browser import PAGES, SITE, chromium_path, serve
 PROGRAM = ROOT / "node_modules" / "lighthouse" / "cli" / "index.js"
 FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-background-networking"
 
+CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
+TIMES = (
+    "first-contentful-paint",
+    "largest-contentful-paint",
+    "interactive",
+    "total-blocking-time",
+    "cumulative-layout-shift",
+)
+
 
 class Scores(NamedTuple):
     """Scores from 0 to 1; times in milliseconds, from the first request."""
@@ -50,21 +59,13 @@ def visit(url: str) -> Scores:
         raise RuntimeError(f"Lighthouse failed on {url}:\n{done.stderr}")
     report = json.loads(done.stdout)
     audits = report["audits"]
-    return Scores(
-        *(report["categories"][c]["score"] for c in ("performance", "accessibility")),
-        *(report["categories"][c]["score"] for c in ("best-practices", "seo")),
-        *(
-            audits[name]["numericValue"]
-            for name in (
-                "first-contentful-paint",
-                "largest-contentful-paint",
-                "interactive",
-                "total-blocking-time",
-                "cumulative-layout-shift",
-            )
-        ),
-        audits["total-byte-weight"]["numericValue"] / 1024,
-        len(audits["network-requests"]["details"]["items"]),
+    return Scores._make(
+        [
+            *(report["categories"][name]["score"] for name in CATEGORIES),
+            *(audits[name]["numericValue"] for name in TIMES),
+            audits["total-byte-weight"]["numericValue"] / 1024,
+            len(audits["network-requests"]["details"]["items"]),
+        ]
     )
 
 

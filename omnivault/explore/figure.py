@@ -144,6 +144,7 @@ class LiveFigure:
         drawn = self._drawn
         # "</" would end the script element.
         data = json.dumps({"data": self.data, "state": self._first}).replace("</", "<\\/")
+        scoped = _source("picture.css").replace("svg", ".explore svg")
         wide, narrow = (
             drawn[width].replace("<svg", f'<svg class="{width}"') for width in ("wide", "narrow")
         )
@@ -151,7 +152,7 @@ class LiveFigure:
             f'<div class="explore" id="{self.id}" data-figure="{self.name}" role="group"'
             f' aria-label="{escape(self.title)}">'
             "<noscript><style>.explore form { display: none }</style></noscript>"
-            f"<style>{_source('explore.css')}{_source('picture.css').replace('svg', '.explore svg')}</style>"
+            f"<style>{_source('explore.css')}{scoped}</style>"
             f'{drawn["form"]}<div class="picture">{wide}{narrow}</div>'
             f'<p class="says" role="status">{escape(drawn["says"])}</p>'
             f'<script type="application/json">{data}</script>'
