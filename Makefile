@@ -59,7 +59,8 @@ $(BUILT): $(INSTALLED) $(SOURCES)
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
 test: $(BUILT) $(CHECKERS) lint ## build the book, lint, check types, run every test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 lint: $(INSTALLED) ## style, types and workflows
 	$(BIN)/ruff check

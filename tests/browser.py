@@ -28,6 +28,9 @@ every_width = pytest.mark.parametrize("width", WIDTHS)
 every_theme = pytest.mark.parametrize("theme", THEMES)
 every_page = pytest.mark.parametrize("page", PAGES)
 
+# Sections out of sight are not laid out, and their places are guesses. This lays out everything.
+LAY_OUT = "section { content-visibility: visible !important }"
+
 
 class Gzip(SimpleHTTPRequestHandler):
     """Serves files as hosts of static pages do: text compressed, kept for a while."""

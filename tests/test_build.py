@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 from book_source import ROOT, none
@@ -82,7 +83,7 @@ def make_book(root: Path, page: str) -> Path:
     shutil.copytree(ROOT / "omnivault", root / "omnivault")
     # A copy: fresh_outputs.py watches the package in the folder above its own.
     shutil.copytree(ROOT / "sphinx_extensions", root / "sphinx_extensions")
-    shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
+    (root / "book").mkdir()
     for name in ("_config.yml", "requirements.txt"):
         shutil.copy(ROOT / name, root)
     (root / "node_modules").symlink_to(ROOT / "node_modules")
@@ -94,7 +95,7 @@ def make_book(root: Path, page: str) -> Path:
     return root
 
 
-def build(root: Path) -> Build:
+def build(root: Path, **environment: str) -> Build:
     """Run the command that `make book` runs."""
     recipe = re.search(
         r"^\t\$\(BIN\)/jupyter-book (build .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE
@@ -103,7 +104,7 @@ def build(root: Path) -> Build:
     done = subprocess.run(
         [Path(sys.executable).parent / "jupyter-book", *recipe[1].split()],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1"},
+        env={**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -170,6 +171,40 @@ def test_change_in_the_package_executes_the_chapter(history: list[Stage]) -> Non
 def test_change_in_the_pins_executes_the_chapter(history: list[Stage]) -> None:
     result, executions, _ = history[3]
     assert (result.code, executions) == (0, 3), result.said
+
+
+def test_addresses_come_from_the_environment(tmp_path: Path) -> None:
+    root = make_book(tmp_path, GOOD)
+    url, repository = "https://book.example/logits/", "https://code.example/us/logits"
+    pages = []
+    for environment in (
+        {"BOOK_URL": url.rstrip("/"), "BOOK_REPOSITORY": repository},
+        {"BOOK_URL": "", "BOOK_REPOSITORY": ""},
+    ):
+        shutil.rmtree(root / "_build", ignore_errors=True)
+        result = build(root, **environment)
+        assert result.code == 0, result.said
+        html = root / "_build" / "html"
+        pages.append((html / "book" / "tiny.html").read_text(encoding="utf-8"))
+        found = {path.name for path in html.iterdir()}
+        lost = (html / "404.html").read_text(encoding="utf-8")
+        if environment["BOOK_URL"]:
+            sitemap = ElementTree.parse(html / "sitemap.xml").getroot()
+            assert [place.text for place in sitemap.iter() if place.tag.endswith("loc")] == [
+                f"{url}book/tiny.html"
+            ]
+            assert f"Sitemap: {url}sitemap.xml" in (html / "robots.txt").read_text()
+            assert f'<base href="{url}">' in lost
+        else:
+            assert not found & {"sitemap.xml", "robots.txt"}
+            assert "<base" not in lost
+    known, unknown = pages
+    assert f'<link rel="canonical" href="{url}book/tiny.html">' in known
+    assert f'<meta property="og:image" content="{url}_static/card.png">' in known
+    assert f'href="{repository}/edit/main/book/tiny.md"' in known
+    assert f'href="{repository}/issues/new?title=' in known
+    for absent in ("canonical", "og:image", "og:url", "/edit/", "/issues/"):
+        assert absent not in unknown
 
 
 # What is wrong, and what the build says about it; {line} is the first line of the fault.

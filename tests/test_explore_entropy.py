@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import json
 import math
-import random
-from collections.abc import Iterable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from live import State, ask, assert_near, sentences, some_states
 
 from omnivault import information
 from omnivault.explore.entropy import entropy
-from omnivault.explore.figure import LiveFigure, _node, _script
+from omnivault.explore.figure import LiveFigure
 from omnivault.softmax import softmax
 
 CHOICES = ("five steps", "a tie at the top", "one far ahead", "all equal")
@@ -24,34 +20,17 @@ ROWS: list[tuple[float, ...]] = [
 ]
 
 
-def ask(script: str, name: str, request: object) -> Any:
-    """What JavaScript says that `script` writes about `request`, with the figure at hand."""
-    head = (
-        'const request = JSON.parse(require("fs").readFileSync(0, "utf-8"));'
-        f"const figure = omnivaultExplore.figures.{name};"
-    )
-    tail = f"process.stdout.write(JSON.stringify({script}));"
-    return json.loads(_node(_script(name) + head + tail, json.dumps(request)))
-
-
-def some_states(figure: LiveFigure, n: int) -> list[dict[str, Any]]:
-    """Return states drawn from the controls, the same on every run, and all extreme ones."""
-    rng = random.Random(0)
-    offered = {c["name"]: c.get("values") or c["options"] for c in figure.controls}
-    drawn = [{name: rng.choice(values) for name, values in offered.items()} for _ in range(n)]
-    return drawn + [{"logits": name, "temperature": T} for name in CHOICES for T in (0.1, 1, 6)]
-
-
-def assert_near(actual: float | Iterable[float], expected: Tensor) -> None:
-    got = torch.tensor(actual, dtype=torch.float64)
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+def all_states(figure: LiveFigure, n: int) -> list[State]:
+    """Return n drawn states and all extreme ones."""
+    extreme = [{"logits": name, "temperature": T} for name in CHOICES for T in (0.1, 1, 6)]
+    return some_states(figure, n) + extreme
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("logits", ROWS)
 def test_values_are_those_of_omnivault_and_of_autograd(logits: tuple[float, ...]) -> None:
     figure = entropy(logits)
-    states = some_states(figure, 220)
+    states = all_states(figure, 220)
     for state, values in zip(states, figure.values(*states), strict=True):
         z = torch.tensor(figure.data["choices"][state["logits"]], dtype=torch.float64)
         p = softmax(z, temperature=state["temperature"])
@@ -88,7 +67,7 @@ def test_signs_are_those_of_the_differences() -> None:
     # The arrows show signs, so that also rates far below 1e-6 must have the right one.
     for logits in ROWS:
         figure = entropy(logits)
-        states = some_states(figure, 50)
+        states = all_states(figure, 50)
         for state, values in zip(states, figure.values(*states), strict=True):
             z, rates = values["logits"], values["rates"]
             if state["logits"] == "all equal":
@@ -128,40 +107,37 @@ def test_drag_sets_the_temperature_pointed_at(width: int) -> None:
     # The place of T in the upper, or left, plot as it is drawn: the x of the dashed line.
     figure = entropy()
     (control,) = (c for c in figure.controls if c["name"] == "temperature")
-    script = r"""request.states.map((s) => {
-      const values = figure.compute(request.data, s);
-      const svg = figure.draw(request.data, s, values, request.width).svg;
+    script = r"""states.map((s) => {
+      const values = figure.compute(data, s);
+      const svg = figure.draw(data, s, values, width).svg;
       return [...svg.matchAll(/<line class="dashed" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)"/g)]
         .filter(([, x1, , x2]) => x1 === x2)
-        .map(([, x, y]) => figure.drag(request.data, s, +x + 0.4, +y - 10, request.width));
+        .map(([, x, y]) => figure.drag(data, s, +x + 0.4, +y - 10, width));
     })"""
     states = [figure.state | {"temperature": T} for T in control["values"]]
-    request = {"data": figure.data, "states": states, "width": width}
-    for state, dragged in zip(states, ask(script, "entropy", request), strict=True):
+    all_dragged = ask(figure, script, states=states, width=width)
+    for state, dragged in zip(states, all_dragged, strict=True):
         assert len(dragged) == 2  # one line in each plot
         for change in dragged:
             assert change["temperature"] in control["values"]
             assert abs(change["temperature"] - state["temperature"]) < 0.051
-    outside = "request.at.map(([x, y]) => figure.drag(request.data, {}, x, y, request.width))"
+    outside = "at.map(([x, y]) => figure.drag(data, {}, x, y, width))"
     at = [[width - 5, 100], [150, 5], [5, 60]]
-    request = {"data": figure.data, "at": at, "width": width}
-    assert ask(outside, "entropy", request) == [None, None, None]
+    assert ask(figure, outside, at=at, width=width) == [None, None, None]
     at = [[30, 100], [31, 60]]  # just left of the axis: the lowest temperature
-    request = {"data": figure.data, "at": at, "width": width}
-    assert ask(outside, "entropy", request) == [{"temperature": 0.1}] * 2
+    assert ask(figure, outside, at=at, width=width) == [{"temperature": 0.1}] * 2
 
 
 def test_arrows_and_sentence() -> None:
     figure = entropy()
-    states: list[dict[str, Any]]
+    states: list[State]
     states = [{}, {"temperature": 2}, {"logits": "a tie at the top"}, {"logits": "all equal"}]
-    script = """request.states.map((s) => {
-      const values = figure.compute(request.data, s);
-      const { svg } = figure.draw(request.data, s, values, 680);
-      return [figure.say(request.data, s, values), svg.replace(/[^↑→↓]/g, "")];
+    script = """states.map((s) => {
+      const { svg } = figure.draw(data, s, figure.compute(data, s), 680);
+      return svg.replace(/[^↑→↓]/g, "");
     })"""
-    request = {"data": figure.data, "states": [figure.state | s for s in states]}
-    (one, up), (two, turned), (tied, both), (equal, none) = ask(script, "entropy", request)
+    one, two, tied, equal = sentences(figure, states)
+    up, turned, both, none = ask(figure, script, states=[figure.state | s for s in states])
     assert "at most log 5 = 1.61; its slope is Var_p(z)/T³ = 0.75." in one
     assert "rise: logits 4, 3, 2, 1; that fall: logit 5." in one
     assert "rise: logits 3, 2, 1; that fall: logits 5, 4." in two

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import json
-import random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from live import State, ask, assert_near, sentences, some_states, uniforms
+from live import shown as shown_in
 from scipy.stats import chi2
 
-from omnivault.explore.figure import _node, _script
 from omnivault.explore.jacobian import jacobian
 from omnivault.softmax import softmax, softmax_jacobian
 
@@ -17,24 +16,9 @@ NAMES = ("a", "b", "c", "d")
 MOST = 100_000
 
 
-def uniforms(n: int, seed: int = 1) -> Any:
-    """The first n numbers of the runtime's generator, mulberry32."""
-    with np.errstate(over="ignore"):
-        s = np.uint32(seed) + np.arange(1, n + 1, dtype=np.uint32) * np.uint32(0x6D2B79F5)
-        t = (s ^ (s >> np.uint32(15))) * (s | np.uint32(1))
-        t = (t + (t ^ (t >> np.uint32(7))) * (t | np.uint32(61))) ^ t
-    return ((t ^ (t >> np.uint32(14))).astype(np.float64) + 0.5) / 2**32
-
-
-def states() -> list[dict[str, Any]]:
-    rng = random.Random(1)
-    ranges = [c for c in jacobian().controls if c["type"] == "range"]
-    drawn: list[dict[str, Any]] = [
-        {c["name"]: rng.choice(c["values"]) for c in ranges}
-        | {"draws": rng.choice([100, 110, 1100, 7230, MOST])}
-        for _ in range(200)
-    ]
-    edges: list[dict[str, Any]] = [
+def states() -> list[State]:
+    drawn = some_states(jacobian(), 200, seed=1, draws=[100, 110, 1100, 7230, MOST])
+    edges: list[State] = [
         {},
         dict.fromkeys(NAMES, 1.5),  # all tied
         {"a": 2, "b": 2, "c": -4, "d": -4},
@@ -45,51 +29,42 @@ def states() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    figure = jacobian()
-    asked = states()
-    return [(figure.state | s, v) for s, v in zip(asked, figure.values(*asked), strict=True)]
-
-
-def tensor(x: Any) -> torch.Tensor:
-    return torch.tensor(x, dtype=torch.float64)
+def shown() -> list[tuple[State, dict[str, Any]]]:
+    return shown_in(jacobian(), states())
 
 
 def test_probabilities_and_jacobian_are_those_of_omnivault(
-    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+    shown: list[tuple[State, dict[str, Any]]],
 ) -> None:
     for state, values in shown:
-        z, t = tensor([state[n] for n in NAMES]), state["temperature"]
-        torch.testing.assert_close(
-            tensor(values["probs"]), softmax(z, temperature=t), rtol=0, atol=1e-6
-        )
-        torch.testing.assert_close(
-            tensor(values["jacobian"]), softmax_jacobian(z, temperature=t), rtol=0, atol=1e-6
-        )
+        z = torch.tensor([state[n] for n in NAMES], dtype=torch.float64)
+        t = state["temperature"]
+        assert_near(values["probs"], softmax(z, temperature=t))
+        assert_near(values["jacobian"], softmax_jacobian(z, temperature=t))
 
 
 def test_counts_are_those_of_inverse_cdf(
-    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+    shown: list[tuple[State, dict[str, Any]]],
 ) -> None:
     u = uniforms(MOST)
     for state, values in shown:
-        z = tensor([state[n] for n in NAMES])
+        z = torch.tensor([state[n] for n in NAMES], dtype=torch.float64)
         ends = softmax(z, temperature=state["temperature"]).cumsum(0)[:-1].numpy()
         n = state["draws"]
         classes = np.searchsorted(ends, u[:n], side="right")
         assert values["counts"] == np.bincount(classes, minlength=4).tolist()
-        assert values["shares"] == pytest.approx([k / n for k in values["counts"]], abs=1e-12)
+        assert_near(values["shares"], [k / n for k in values["counts"]], within=1e-12)
 
 
 def test_covariance_is_that_of_one_hot_draws(
-    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+    shown: list[tuple[State, dict[str, Any]]],
 ) -> None:
     for state, values in shown:
         draws = np.eye(4)[np.repeat(np.arange(4), values["counts"])]
         covariance = np.cov(draws.T, bias=True) / state["temperature"]
-        np.testing.assert_allclose(values["covariance"], covariance, rtol=0, atol=1e-6)
+        assert_near(values["covariance"], covariance)
         gap = np.abs(np.array(values["jacobian"]) - covariance).max()
-        assert values["largest"] == pytest.approx(gap, abs=1e-6)
+        assert_near(values["largest"], gap)
 
 
 def test_draws_follow_the_probabilities() -> None:
@@ -128,19 +103,11 @@ def test_more_draws_keep_the_earlier_ones() -> None:
     assert sum(more) == 10
 
 
-def in_node(script: str) -> Any:
-    """What an expression gives in Node.js, with ``figure`` and ``data`` at hand."""
-    data = json.dumps(jacobian().data)
-    head = f"const figure = omnivaultExplore.figures.jacobian, data = {data};"
-    return json.loads(
-        _node(f"{_script('jacobian')}{head}console.log(JSON.stringify({script}))", "")
-    )
-
-
 def test_buttons_add_draws_up_to_the_most() -> None:
-    pressed = in_node(
+    pressed = ask(
+        jacobian(),
         "[100, 99_500].map(draws => figure.controls(data).filter(c => c.type === 'button')"
-        ".map(c => c.press({ draws })))"
+        ".map(c => c.press({ draws })))",
     )
     assert pressed == [[{"draws": 110}, {"draws": 1100}], [{"draws": 99_510}, {"draws": MOST}]]
 
@@ -154,10 +121,7 @@ def test_rows_are_said_to_sum_to_zero_only_if_the_printed_ones_do(
     rows = values["jacobian"] + values["covariance"]
     sums = [sum(round(1000 * x) for x in row) for row in rows]
     assert all(s == 0 for s in sums) is zero
-    says = in_node(f"""(() => {{
-        const state = {{...{json.dumps(jacobian().state)}, ...{json.dumps(state)}}};
-        return figure.say(data, state, figure.compute(data, state));
-    }})()""")
+    (says,) = sentences(jacobian(), [state])
     assert ("sums to 0" in says) is zero
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from typing import Any
 
 import pytest
 import torch
+from live import State, ask, assert_near, some_states
 from torch import Tensor
 
-from omnivault.explore.figure import LiveFigure, _node, _script
+from omnivault.explore.figure import LiveFigure
 from omnivault.explore.kl_fit import kl_fit
 from omnivault.information import kl_divergence
 from omnivault.softmax import log_softmax, softmax
@@ -32,10 +32,7 @@ def offered(figure: LiveFigure) -> dict[str, list[Any]]:
     return {c["name"]: c["values"] for c in figure.controls if "name" in c}
 
 
-def states(n: int) -> list[dict[str, Any]]:
-    rng = random.Random(1)
-    values = offered(kl_fit())
-    drawn = [{name: rng.choice(v) for name, v in values.items()} for _ in range(n)]
+def states(n: int) -> list[State]:
     ends = [
         {"distance": d, "weight": w, "center": m, "width": s}
         for d in (0, 20)
@@ -43,7 +40,7 @@ def states(n: int) -> list[dict[str, Any]]:
         for m in (0, 40)
         for s in (1, 20)
     ]
-    return drawn + ends
+    return some_states(kl_fit(), n, seed=1) + ends
 
 
 def test_values_are_those_of_the_package() -> None:
@@ -54,8 +51,7 @@ def test_values_are_those_of_the_package() -> None:
         z = logits(state["center"], state["width"])
         q = softmax(z)
         for name, expected in (("p", p), ("q", q)):
-            got = torch.tensor(values[name], dtype=torch.float64)
-            torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+            assert_near(values[name], expected, within=1e-12)
             mean = expected @ GRID
             assert values[f"moments_{name}"] == pytest.approx(
                 {"mean": mean.item(), "variance": (expected @ (GRID - mean) ** 2).item()}, abs=1e-9
@@ -120,20 +116,11 @@ def test_least_forward_is_inside_the_offered_widths() -> None:
             assert 0 < values[name]["center"] < 40
 
 
-def ask(figure: LiveFigure, expression: str) -> Any:
-    """Evaluate JavaScript with `f`, the figure, `data` and `start`, its state."""
-    before = (
-        'const { data, start } = JSON.parse(require("fs").readFileSync(0, "utf-8"));'
-        f"const f = omnivaultExplore.figures.{figure.name};"
-    )
-    script = f"{_script(figure.name)};{before}process.stdout.write(JSON.stringify({expression}));"
-    return json.loads(_node(script, json.dumps({"data": figure.data, "start": figure.state})))
-
-
 def test_buttons_go_to_the_minima() -> None:
     figure = kl_fit(12, 0.4)
     buttons = (
-        'f.controls(data).filter((c) => c.type === "button").map((c) => [c.label, c.press(start)])'
+        'figure.controls(data).filter((c) => c.type === "button")'
+        ".map((c) => [c.label, c.press(start)])"
     )
     pressed = dict(ask(figure, buttons))
     (values,) = figure.values({})
@@ -146,12 +133,12 @@ def test_drag_moves_the_center_to_the_pointer() -> None:
         at = ask(
             kl_fit(),
             f"[-50, 0, 40, {width - 12}, {width + 50}]"
-            f".map((x) => f.drag(data, start, x, {y}, {width}).center)",
+            f".map((x) => figure.drag(data, start, x, {y}, {width}).center)",
         )
         assert at == [0, 0, 0, 40, 40]
-        middle = ask(kl_fit(), f"f.drag(data, start, 40 + ({width} - 52) / 2, {y}, {width})")
+        middle = ask(kl_fit(), f"figure.drag(data, start, 40 + ({width} - 52) / 2, {y}, {width})")
         assert middle == {"center": 20}
-        assert ask(kl_fit(), f"f.drag(data, start, 100, 300, {width})") is None
+        assert ask(kl_fit(), f"figure.drag(data, start, 100, 300, {width})") is None
 
 
 def test_picture_and_sentence_hold_numbers_only() -> None:
@@ -159,8 +146,9 @@ def test_picture_and_sentence_hold_numbers_only() -> None:
         kl_fit(),
         "[300, 342, 479, 480, 680].flatMap((w) => [[18, 0.65, 20, 5], [0, 1, 0, 1],"
         "[20, 0, 40, 20], [18, 1, 10, 2]].map(([distance, weight, center, width]) => {"
-        "const s = { distance, weight, center, width }; const v = f.compute(data, s);"
-        "const d = f.draw(data, s, v, w); return [w, d.height, d.svg + f.say(data, s, v)]; }))",
+        "const s = { distance, weight, center, width }; const v = figure.compute(data, s);"
+        "const d = figure.draw(data, s, v, w);"
+        "return [w, d.height, d.svg + figure.say(data, s, v)]; }))",
     )
     for width, height, words in drawn:
         assert height <= (420 if width < 480 else 340)

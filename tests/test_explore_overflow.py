@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import random
 from functools import cache
 from itertools import product
@@ -9,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from live import State, ask, assert_near
 from torch import Tensor
 
-from omnivault.explore.figure import LiveFigure, _node, _script
+from omnivault.explore.figure import LiveFigure
 from omnivault.explore.overflow import overflow
 
 DTYPES = {
@@ -72,7 +72,7 @@ def figure() -> LiveFigure:
     return overflow()
 
 
-def states() -> list[dict[str, Any]]:
+def states() -> list[State]:
     rng = random.Random(3)
     logits = {c["name"]: c.get("values") for c in figure().controls}["z1"]
     assert logits is not None
@@ -105,7 +105,7 @@ def states() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def shown() -> list[tuple[State, dict[str, Any]]]:
     asked = states()
     return [(s, v) for s, v in zip(asked, figure().values(*asked), strict=True)]
 
@@ -127,7 +127,7 @@ def axes(reach: float, side: int = CELLS) -> tuple[Tensor, Tensor]:
     return z1, z2
 
 
-def test_steps_are_those_of_torch(shown: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def test_steps_are_those_of_torch(shown: list[tuple[State, dict[str, Any]]]) -> None:
     """Every bit; but the last few in float64, where exp itself may differ."""
     for state, values in shown:
         dtype = DTYPES[state["format"]]
@@ -143,7 +143,7 @@ def test_steps_are_those_of_torch(shown: list[tuple[dict[str, Any], dict[str, An
         assert values["outcome"] == outcomes(*expected[2:]).item()
 
 
-def test_float16_is_rounded_once(shown: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def test_float16_is_rounded_once(shown: list[tuple[State, dict[str, Any]]]) -> None:
     """NumPy rounds float64 to float16 directly, PyTorch by way of float32; here they agree."""
     inputs = [x for s, v in shown if s["format"] == "float16" for x in v["inputs"]]
     with np.errstate(over="ignore"):
@@ -152,15 +152,15 @@ def test_float16_is_rounded_once(shown: list[tuple[dict[str, Any], dict[str, Any
     assert actual == direct.tolist()
 
 
-def test_exact_probabilities(shown: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def test_exact_probabilities(shown: list[tuple[State, dict[str, Any]]]) -> None:
     for state, values in shown:
         k = state["k"]
         z = torch.full((k,), float(state["z2"]), dtype=torch.float64)
         z[0] = state["z1"]
         log_p = torch.log_softmax(z, 0)
-        assert values["log_probs"] == pytest.approx(log_p[:2].tolist(), abs=1e-6)
+        assert_near(values["log_probs"], log_p[:2])
         rest = [log_p[1:].logsumexp(0), torch.cat([log_p[:1], log_p[2:]]).logsumexp(0)]
-        assert values["log_rest"] == pytest.approx([x.item() for x in rest], abs=1e-6)
+        assert_near(values["log_rest"], torch.stack(rest))
 
 
 def test_maps_are_those_of_torch(maps: dict[tuple[str, int, bool], np.ndarray]) -> None:
@@ -189,7 +189,7 @@ def test_torch_in_the_format_has_the_same_outcomes_away_from_the_borders() -> No
 
 def test_with_the_shift_nothing_overflows(
     maps: dict[tuple[str, int, bool], np.ndarray],
-    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+    shown: list[tuple[State, dict[str, Any]]],
 ) -> None:
     for (_, _, shift), shown_map in maps.items():
         assert set(shown_map.flat) == ({"r", "z"} if shift else {"r", "z", "o", "n"})
@@ -234,21 +234,12 @@ def test_a_sum_overflows_where_no_exp_does() -> None:
     assert (values["sum"], values["probs"], values["outcome"]) == ("inf", [0, 0], "o")
 
 
-def test_shares_count_the_cells(shown: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def test_shares_count_the_cells(shown: list[tuple[State, dict[str, Any]]]) -> None:
     for state, values in shown[:100]:
         cells = "".join(values["map"])
         assert len(cells) == CELLS**2
         assert values["shares"] == {o: cells.count(o) / CELLS**2 for o in "rzon"}
         assert values["reach"] == REACH[state["format"]]
-
-
-def in_node(script: str) -> Any:
-    """What an expression gives in Node.js, with ``figure`` and ``first`` at hand."""
-    first = json.dumps(figure().state)
-    head = f"const figure = omnivaultExplore.figures.overflow, first = {first};"
-    return json.loads(
-        _node(f"{_script('overflow')}{head}console.log(JSON.stringify({script}))", "")
-    )
 
 
 @pytest.mark.parametrize("width", [300, 390, 480, 680])
@@ -259,12 +250,13 @@ def test_a_drag_sets_the_point_that_is_drawn(name: str, width: int) -> None:
     assert logits is not None
     reach = REACH[name]
     pairs = [(z1, z2) for z1 in logits[::9] for z2 in logits[::9] if max(abs(z1), abs(z2)) <= reach]
-    moved = in_node(f"""{json.dumps(pairs)}.map(([z1, z2]) => {{
-        const state = {{ ...first, format: "{name}", z1, z2 }};
-        const {{ svg }} = figure.draw({{}}, state, figure.compute({{}}, state), {width});
+    script = """pairs.map(([z1, z2]) => {
+        const state = { ...start, format, z1, z2 };
+        const { svg } = figure.draw(data, state, figure.compute(data, state), width);
         const [, x, y] = svg.match(/class="ink" cx="([^"]*)" cy="([^"]*)"/);
-        return figure.drag({{}}, state, +x, +y, {width});
-    }})""")
+        return figure.drag(data, state, +x, +y, width);
+    })"""
+    moved = ask(figure(), script, pairs=pairs, format=name, width=width)
     offered = np.array(logits)
     for (z1, z2), to in zip(pairs, moved, strict=True):
         for before, after in ((z1, to["z1"]), (z2, to["z2"])):
@@ -272,8 +264,9 @@ def test_a_drag_sets_the_point_that_is_drawn(name: str, width: int) -> None:
             # a tenth of a pixel, to which the point is drawn, and then the nearest value
             assert np.abs(offered - before).min() == 0
             assert abs(after - before) <= max(0.2 / 240 * 2 * reach, 1e-9)
-    assert in_node(f"figure.drag({{}}, first, {width - 1}, 5, {width})") is None
-    assert in_node(f"figure.drag({{}}, first, 150, 299, {width})") is None
+    outside = "at.map(([x, y]) => figure.drag(data, start, x, y, width))"
+    at = [[width - 1, 5], [150, 299]]
+    assert ask(figure(), outside, at=at, width=width) == [None, None]
 
 
 def test_it_says_what_it_shows() -> None:

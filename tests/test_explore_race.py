@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import json
-import random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from live import State, ask, assert_near, some_states, uniforms
+from live import shown as shown_in
 from scipy.stats import chi2
 
-from omnivault.explore.figure import _node, _script
 from omnivault.explore.race import race
 from omnivault.softmax import softmax
 
@@ -17,29 +16,13 @@ NAMES = ("a", "b", "c", "d")
 MOST = 20_000
 
 
-def gumbel(seed: int = 1) -> np.ndarray:
-    """The noise of all races, from the runtime's generator, mulberry32."""
-    with np.errstate(over="ignore"):
-        s = np.uint32(seed) + np.arange(1, 4 * MOST + 1, dtype=np.uint32) * np.uint32(0x6D2B79F5)
-        t = (s ^ (s >> np.uint32(15))) * (s | np.uint32(1))
-        t = (t + (t ^ (t >> np.uint32(7))) * (t | np.uint32(61))) ^ t
-    u = ((t ^ (t >> np.uint32(14))).astype(np.float64) + 0.5) / 2**32
-    noise: np.ndarray = -np.log(-np.log(u))
-    return noise.reshape(MOST, 4)
+NOISE = -np.log(-np.log(uniforms(4 * MOST))).reshape(MOST, 4)
+"""Of all races, a row for each."""
 
 
-NOISE = gumbel()
-
-
-def states() -> list[dict[str, Any]]:
-    rng = random.Random(2)
-    ranges = [c for c in race().controls if c["type"] == "range"]
-    drawn: list[dict[str, Any]] = [
-        {c["name"]: rng.choice(c["values"]) for c in ranges}
-        | {"races": rng.choice([1, 2, 7, 1001, 5003, MOST])}
-        for _ in range(200)
-    ]
-    edges: list[dict[str, Any]] = [
+def states() -> list[State]:
+    drawn = some_states(race(), 200, seed=2, races=[1, 2, 7, 1001, 5003, MOST])
+    edges: list[State] = [
         {},
         *({**dict.fromkeys(NAMES, 1.5), "races": n} for n in range(1, 30)),  # noise alone decides
         *({"temperature": t, "races": n} for t in (0.1, 1, 10) for n in (1, 100, MOST)),
@@ -49,35 +32,31 @@ def states() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    figure = race()
-    asked = states()
-    return [(figure.state | s, v) for s, v in zip(asked, figure.values(*asked), strict=True)]
+def shown() -> list[tuple[State, dict[str, Any]]]:
+    return shown_in(race(), states())
 
 
 def test_values_are_those_of_numpy_with_the_same_noise(
-    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+    shown: list[tuple[State, dict[str, Any]]],
 ) -> None:
     for state, values in shown:
         n = state["races"]
         scaled = np.array([state[name] for name in NAMES]) / state["temperature"]
         noise = NOISE[n - 1]
-        np.testing.assert_allclose(values["scaled"], scaled, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(values["noise"], noise, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(values["totals"], scaled + noise, rtol=0, atol=1e-6)
+        assert_near(values["scaled"], scaled)
+        assert_near(values["noise"], noise)
+        assert_near(values["totals"], scaled + noise)
         winners = (scaled + NOISE[:n]).argmax(1)
         assert values["winner"] == winners[-1]
         assert values["wins"] == np.bincount(winners, minlength=4).tolist()
 
 
 def test_probabilities_are_those_of_omnivault(
-    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+    shown: list[tuple[State, dict[str, Any]]],
 ) -> None:
     for state, values in shown:
         z = torch.tensor([state[name] for name in NAMES], dtype=torch.float64)
-        expected = softmax(z, temperature=state["temperature"])
-        actual = torch.tensor(values["probs"], dtype=torch.float64)
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+        assert_near(values["probs"], softmax(z, temperature=state["temperature"]))
 
 
 def test_winners_follow_softmax() -> None:
@@ -117,17 +96,11 @@ def test_raising_a_logit_never_loses_a_race() -> None:
     assert wins == sorted(wins)
 
 
-def in_node(script: str) -> Any:
-    """What an expression gives in Node.js, with ``figure`` and ``data`` at hand."""
-    data = json.dumps(race().data)
-    head = f"const figure = omnivaultExplore.figures.race, data = {data};"
-    return json.loads(_node(f"{_script('race')}{head}console.log(JSON.stringify({script}))", ""))
-
-
 def test_buttons_add_races_up_to_the_most() -> None:
-    pressed = in_node(
+    pressed = ask(
+        race(),
         "[1, 19_500, 20_000].map(races => figure.controls(data).filter(c => c.type === 'button')"
-        ".map(c => c.press({ races }).races))"
+        ".map(c => c.press({ races }).races))",
     )
     assert pressed == [[2, 1001], [19_501, MOST], [MOST, MOST]]
 
@@ -135,12 +108,13 @@ def test_buttons_add_races_up_to_the_most() -> None:
 @pytest.mark.parametrize("width", [300, 390, 479, 480, 680])
 def test_nothing_reaches_out_of_the_picture(width: int) -> None:
     """Bars and dots, in states with short and long bars of either sign."""
-    boxes = in_node(f"""{json.dumps(states()[:60])}.map((asked) => {{
-        const state = {{...{json.dumps(race().state)}, ...asked}};
-        const {{ svg, height }} = figure.draw(data, state, figure.compute(data, state), {width});
+    script = """asked.map((s) => {
+        const state = { ...start, ...s };
+        const { svg, height } = figure.draw(data, state, figure.compute(data, state), width);
         const all = (pattern) => [...svg.matchAll(pattern)].map((m) => +m[1]);
         return [all(/ c?x[12]?="([^"]*)"/g), all(/ c?y[12]?="([^"]*)"/g), height];
-    }})""")
+    })"""
+    boxes = ask(race(), script, asked=states()[:60], width=width)
     for across, down, height in boxes:
         assert len(across) > 40
         assert all(0 <= x <= width for x in across)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import random
-from typing import Any
-
 import pytest
 import torch
+from live import State, ask, assert_near, some_states
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,7 +13,7 @@ from omnivault.calibration import (
     fit_temperature,
     reliability_bins,
 )
-from omnivault.explore.figure import LiveFigure, _node, _script
+from omnivault.explore.figure import LiveFigure
 from omnivault.explore.reliability import MOST, reliability
 from omnivault.softmax import softmax
 
@@ -35,7 +32,7 @@ def shown(figure: LiveFigure) -> tuple[Tensor, Tensor]:
     return logits, torch.tensor(figure.data["labels"])
 
 
-def check(figure: LiveFigure, states: list[dict[str, Any]]) -> None:
+def check(figure: LiveFigure, states: list[State]) -> None:
     z, y = shown(figure)
     for state, values in zip(states, figure.values(*states), strict=True):
         temperature, bins = state["temperature"], int(state["bins"])
@@ -50,9 +47,9 @@ def check(figure: LiveFigure, states: list[dict[str, Any]]) -> None:
             ("errors", (groups.claimed * (1 - groups.claimed) / groups.counts).sqrt()),
         ):
             assert [v is None for v in values[name]] == empty
-            got = torch.tensor([v for v in values[name] if v is not None], dtype=torch.float64)
             # A root near zero magnifies rounding.
-            torch.testing.assert_close(got, expected[groups.counts > 0], rtol=0, atol=1e-6)
+            got = [v for v in values[name] if v is not None]
+            assert_near(got, expected[groups.counts > 0])
         assert values["ece"] == pytest.approx(expected_calibration_error(p, y, bins), abs=1e-9)
         nll = cross_entropy(z / temperature, y).item()
         assert values["nll"] == pytest.approx(nll, abs=1e-9, rel=1e-9)
@@ -66,10 +63,7 @@ def test_values_are_those_of_the_package() -> None:
     assert temperatures is not None
     assert len(temperatures) == 81
     assert bins == ["5", "10", "15"]
-    rng = random.Random(0)
-    states = [
-        {"temperature": rng.choice(temperatures), "bins": rng.choice(bins)} for _ in range(200)
-    ]
+    states = some_states(figure, 200)
     states += [{"temperature": T, "bins": n} for T in (0.1, 1, 10) for n in bins]
     check(figure, states)
 
@@ -128,19 +122,11 @@ def test_curves_and_best_temperature() -> None:
     assert fitted == pytest.approx(3, rel=0.2)
 
 
-def ask(figure: LiveFigure, expression: str) -> Any:
-    """Evaluate JavaScript with `f`, the figure, and `data`."""
-    before = (
-        'const data = JSON.parse(require("fs").readFileSync(0, "utf-8"));'
-        f"const f = omnivaultExplore.figures.{figure.name};"
-    )
-    script = f"{_script(figure.name)};{before}process.stdout.write(JSON.stringify({expression}));"
-    return json.loads(_node(script, json.dumps(figure.data)))
-
-
 def test_button_sets_the_best_temperature() -> None:
     figure = reliability(*predictions())
-    pressed = ask(figure, 'f.controls(data).find((c) => c.label === "best temperature").press({})')
+    pressed = ask(
+        figure, 'figure.controls(data).find((c) => c.label === "best temperature").press({})'
+    )
     assert pressed == {"temperature": figure.values({})[0]["best"]}
 
 
@@ -158,8 +144,8 @@ def test_picture_and_sentence_hold_numbers_only(logits: Tensor, labels: Tensor) 
         reliability(logits, labels),
         "[300, 342, 479, 480, 680].flatMap((w) => [0.1, 1, 10].flatMap((temperature) => "
         '["5", "15"].map((bins) => { const s = { temperature, bins };'
-        "const v = f.compute(data, s); const d = f.draw(data, s, v, w);"
-        "return [w, d.height, d.svg + f.say(data, s, v)]; })))",
+        "const v = figure.compute(data, s); const d = figure.draw(data, s, v, w);"
+        "return [w, d.height, d.svg + figure.say(data, s, v)]; })))",
     )
     for width, height, words in drawn:
         assert height <= (420 if width < 480 else 345)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from live import State, assert_near
 from torch import Tensor
 
 from omnivault.decoding import NextTokenLogits, beam_search, greedy_search
@@ -61,7 +62,7 @@ def agrees(
     tokens: list[str],
     depth: int,
     end: int | None,
-    state: dict[str, Any],
+    state: State,
 ) -> None:
     """Compare with beam_search, down to the number of beginnings that go through the model."""
     rows = 0
@@ -88,11 +89,10 @@ def agrees(
         text = cut_at_end(ids[len(prompt) :], end)
         assert h["tokens"] == [tokens[i] for i in text]
         assert h["length"] == len(text)
-        assert h["log_prob"] == pytest.approx(log_prob, abs=1e-6)
-        assert h["score"] == pytest.approx(score, abs=1e-6)
+        assert_near([h["log_prob"], h["score"]], [log_prob, score])
 
 
-def all_states(figure: LiveFigure) -> list[dict[str, Any]]:
+def all_states(figure: LiveFigure) -> list[State]:
     ranges = {c["name"]: c.get("values", [True, False]) for c in figure.controls}
     return [dict(zip(ranges, values, strict=True)) for values in product(*ranges.values())]
 
@@ -160,8 +160,7 @@ def test_best_is_that_of_enumeration_and_greedy_that_of_greedy_search(end: int |
             node, log_prob, length = max(everything, key=lambda t: t[1] / t[2] ** alpha)
             best = values["best"]
             assert (best["node"], best["length"]) == (node, length)
-            assert best["log_prob"] == pytest.approx(log_prob, abs=1e-6)
-            assert best["score"] == pytest.approx(log_prob / length**alpha, abs=1e-6)
+            assert_near([best["log_prob"], best["score"]], [log_prob, log_prob / length**alpha])
 
             token = END if ends else None
             ids = greedy_search(whole, NOTHING, max_new_tokens=3, end_token=token).tolist()
@@ -220,9 +219,8 @@ def test_the_trap_of_the_chapter() -> None:
 
     figure = search_tree(trap, NOTHING, list("ABcdefghij"))
     one, two, three = figure.values(*({"beams": b} for b in (1, 2, 3)))
-    assert math.exp(one["hypotheses"][0]["log_prob"]) == pytest.approx(0.1734, abs=1e-6)
-    assert math.exp(two["hypotheses"][0]["log_prob"]) == pytest.approx(0.0245, abs=1e-6)
-    assert math.exp(three["hypotheses"][0]["log_prob"]) == pytest.approx(0.1734, abs=1e-6)
+    found = [math.exp(v["hypotheses"][0]["log_prob"]) for v in (one, two, three)]
+    assert_near(found, [0.1734, 0.0245, 0.1734])
     assert (one["lost"], two["lost"], three["lost"]) == (0, 2, 0)
     assert one["texts"] == 4 + 2 * 4
 

@@ -1,22 +1,17 @@
 from __future__ import annotations
 
-import json
 import math
-import random
-from collections.abc import Iterable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from live import State, ask, assert_near, sentences, shown, some_states
 
-from omnivault.explore.figure import LiveFigure, _node, _script
 from omnivault.explore.simplex import simplex
 from omnivault.information import entropy
 from omnivault.softmax import softmax
 
 NAMES = ("a", "b", "c")
-EDGES: list[dict[str, Any]] = [
+EDGES: list[State] = [
     {"a": 1.3, "b": 1.3, "c": -0.2, "temperature": 0.05},
     {"a": -3, "b": 3, "c": 3, "temperature": 20},
     {"a": 3, "b": -3, "c": 3, "temperature": 0.05, "n": 1},
@@ -29,46 +24,24 @@ EDGES: list[dict[str, Any]] = [
 ]
 
 
-def ask(script: str, name: str, request: object) -> Any:
-    """What JavaScript says that `script` writes about `request`, with the figure at hand."""
-    head = (
-        'const request = JSON.parse(require("fs").readFileSync(0, "utf-8"));'
-        f"const figure = omnivaultExplore.figures.{name};"
-    )
-    tail = f"process.stdout.write(JSON.stringify({script}));"
-    return json.loads(_node(_script(name) + head + tail, json.dumps(request)))
-
-
-def some_states(figure: LiveFigure, n: int) -> list[dict[str, Any]]:
-    """Return states drawn from the controls, the same on every run."""
-    rng = random.Random(0)
-    offered = {c["name"]: c.get("values") or range(50) for c in figure.controls if "name" in c}
-    return [{name: rng.choice(values) for name, values in offered.items()} for _ in range(n)]
-
-
-def assert_near(actual: Iterable[float], expected: Tensor) -> None:
-    got = torch.tensor(list(actual), dtype=torch.float64)
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
-
-
 def test_values_are_those_of_omnivault() -> None:
     figure = simplex()
-    states = [figure.state | state for state in [*some_states(figure, 250), *EDGES]]
+    states = some_states(figure, 250, batch=range(50)) + EDGES
     # The temperatures along the path, as the figure rounds them.
     along = [float(f"{0.01 * 1e5 ** (i / 120):.3g}") for i in range(121)]
-    for state, values in zip(states, figure.values(*states), strict=True):
+    for state, values in shown(figure, states):
         z = torch.tensor([state[name] for name in NAMES], dtype=torch.float64)
         p = softmax(z, temperature=state["temperature"])
         at_top = (z == z.max()).double()
         limit = at_top / at_top.sum()
         assert_near(values["probs"], p)
-        assert_near([values["entropy"]], entropy(p).reshape(1))
+        assert_near(values["entropy"], entropy(p))
         assert_near(values["limit"], limit)
 
         path = torch.tensor(values["path"], dtype=torch.float64)
         between = torch.stack([softmax(z, temperature=T) for T in along])
         expected = torch.cat([limit[None], between, torch.full((1, 3), 1 / 3).double()])
-        torch.testing.assert_close(path, expected, rtol=0, atol=1e-6)
+        assert_near(path, expected)
         # The line has no visible jump at its ends: at most 2 pixels of 320.
         assert (path[1] - path[0]).abs().max() < 0.005
         assert (path[-2] - path[-1]).abs().max() < 0.005
@@ -76,7 +49,7 @@ def test_values_are_those_of_omnivault() -> None:
         samples = torch.tensor(values["samples"], dtype=torch.float64)
         assert samples.shape == (100, 3)
         counts = samples * state["n"]
-        torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-9)
+        assert_near(counts, counts.round(), within=1e-9)
         assert_near(samples.sum(1), torch.ones(100).double())
         assert_near(values["mean"], samples.mean(0))
         first = samples[:, int(z.argmax())]
@@ -118,7 +91,7 @@ def test_a_new_batch_and_only_that_changes_the_samples() -> None:
 
 
 def test_buttons() -> None:
-    states: list[dict[str, Any]] = [
+    states: list[State] = [
         {"a": 1, "b": 0.5, "c": -0.5, "batch": 0},
         {"a": -1, "b": 0.5, "c": 2.5, "batch": 3},
         {"a": 2, "b": -1, "c": 2, "batch": 0},
@@ -126,10 +99,10 @@ def test_buttons() -> None:
         {"a": 1, "b": 1, "c": 1, "batch": 0},
     ]
     script = (
-        "request.states.map((s) => figure.controls(request.data)"
+        "states.map((s) => figure.controls(data)"
         '.filter((c) => c.type === "button").map((c) => c.press(s)))'
     )
-    pressed = ask(script, "simplex", {"data": simplex().data, "states": states})
+    pressed = ask(simplex(), script, states=states)
     for state, (new, tie) in zip(states, pressed, strict=True):
         assert new == {"batch": state["batch"] + 1}
         before, after = sorted(state[n] for n in NAMES), {**state, **tie}
@@ -139,12 +112,8 @@ def test_buttons() -> None:
 
 def test_sentence() -> None:
     figure = simplex()
-    states: list[dict[str, Any]] = [{}, {"b": 1}, {"a": -0.5, "b": -0.5, "n": 1}]
-    script = (
-        "request.states.map((s) => figure.say(request.data, s, figure.compute(request.data, s)))"
-    )
-    request = {"data": figure.data, "states": [figure.state | s for s in states]}
-    one, two, three = ask(script, "simplex", request)
+    states: list[State] = [{}, {"b": 1}, {"a": -0.5, "b": -0.5, "n": 1}]
+    one, two, three = sentences(figure, states)
     assert "a, b and c are 0.547, 0.331, 0.122; the entropy is 0.953 nats" in one
     assert "from corner a, as T → 0, to the center" in one
     assert "from the middle of the edge from a to b, as T → 0" in two

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from live import assert_near, some_states
 from scipy import stats
 from torch import Tensor
 
@@ -26,12 +26,6 @@ def figure(target: Tensor = T, draft: Tensor = D) -> LiveFigure:
     return speculative(target, draft, [f"t{i}" for i in range(len(target))])
 
 
-def some(draws: int, n: int, seed: int) -> list[dict[str, Any]]:
-    rng = random.Random(seed)
-    offered = {c["name"]: c["values"] for c in figure().controls if "values" in c}
-    return [{**{k: rng.choice(v) for k, v in offered.items()}, "draws": draws} for _ in range(n)]
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_probabilities(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -41,17 +35,16 @@ def test_probabilities(seed: int) -> None:
     ends = [
         {"target_temperature": a, "draft_temperature": b} for a in (0.2, 1, 5) for b in (0.2, 1, 5)
     ]
-    states = some(0, 60, seed) + ends
+    states = some_states(figure(), 60, seed, draws=[0]) + ends
     shown = figure(target, draft)
     for state, values in zip(states, shown.values(*states), strict=True):
         p = softmax(target / state["target_temperature"], dim=-1)
         q = softmax(draft / state["draft_temperature"], dim=-1)
-        assert values["p"] == pytest.approx(p.tolist(), abs=1e-6)
-        assert values["q"] == pytest.approx(q.tolist(), abs=1e-6)
-        overlap = 1 - (p - q).abs().sum().item() / 2
-        assert values["overlap"] == pytest.approx(overlap, abs=1e-6)
+        assert_near(values["p"], p)
+        assert_near(values["q"], q)
+        assert_near(values["overlap"], 1 - (p - q).abs().sum() / 2)
         excess = (p - q).clamp(min=0)
-        assert values["residual"] == pytest.approx((excess / excess.sum()).tolist(), abs=1e-6)
+        assert_near(values["residual"], excess / excess.sum())
         assert values["emitted"] == [0] * k
         assert values["last"] is None
 
@@ -61,7 +54,7 @@ def test_probabilities(seed: int) -> None:
     [(T, D), (D, T), (T[:2], D[:2]), (torch.linspace(2, -2, 8), torch.linspace(-2, 2, 8))],
 )
 def test_draws_have_the_distribution_of_the_target(target: Tensor, draft: Tensor) -> None:
-    states = some(20_000, 12, len(target))
+    states = some_states(figure(), 12, len(target), draws=[20_000])
     for values in figure(target, draft).values(*states):
         p, q = torch.tensor(values["p"]), torch.tensor(values["q"])
         n = 20_000
@@ -92,7 +85,7 @@ def test_draws_have_the_distribution_of_the_target(target: Tensor, draft: Tensor
 
 def test_equal_distributions_reject_nothing() -> None:
     for values in figure(T, T).values(*({"draws": n} for n in (1, 100, 20_000))):
-        assert values["overlap"] == pytest.approx(1, abs=1e-12)
+        assert_near(values["overlap"], 1, within=1e-12)
         assert sum(values["rejected"]) == sum(values["redrawn"]) == 0
         assert values["residual"] == [0] * 5
     state = {"target_temperature": 2, "draft_temperature": 1, "draws": 20_000}
@@ -104,7 +97,7 @@ def test_nearly_disjoint_distributions_accept_next_to_nothing() -> None:
     far = torch.tensor([40.0, 0.0, -40.0])
     for values in figure(far, far.flip(0)).values({"draws": 20_000}):
         assert values["overlap"] < 1e-15
-        assert values["residual"] == pytest.approx([1, 0, 0], abs=1e-6)
+        assert_near(values["residual"], [1, 0, 0])
         assert values["redrawn"] == [20_000, 0, 0]
         assert values["rejected"] == [0, 0, 20_000]
         assert values["last"] == {"proposed": 2, "emitted": 0, "accepted": False}

@@ -11,7 +11,17 @@ from urllib.parse import unquote, urljoin, urlsplit
 import numpy as np
 import pytest
 from book_source import ROOT, directives, none, statements
-from browser import PAGES, Kind, Reader, Readers, Theme, every_page, every_theme, every_width
+from browser import (
+    LAY_OUT,
+    PAGES,
+    Kind,
+    Reader,
+    Readers,
+    Theme,
+    every_page,
+    every_theme,
+    every_width,
+)
 from matplotlib.image import imread, imsave
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
@@ -116,11 +126,11 @@ async (raw) => {
   await document.fonts.ready;
   const problems = [];
   const all = (selector) => [...document.querySelectorAll(selector)];
-  // A section out of sight is not laid out, and its places would be guesses.
-  const everything = document.createElement("style");
-  everything.textContent = "section { content-visibility: visible !important }";
-  document.head.append(everything);
   for (const details of all("main details")) details.open = true;
+  await Promise.all([...document.images].map((image) => {
+    image.loading = "eager";
+    return image.complete || new Promise((done) => (image.onload = image.onerror = done));
+  }));
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 
   const seen = (element) => {
@@ -214,6 +224,7 @@ async (raw) => {
 
 def problems_of(this: Reader) -> list[str]:
     """What is wrong with the open page, everything folded being opened first."""
+    this.page.add_style_tag(content=LAY_OUT)
     found: list[str] = this.page.evaluate(PROBLEMS, RAW)
     return [*this.trouble, *found]
 
@@ -326,10 +337,12 @@ def paper_of(page: Page) -> float:
 @pytest.mark.browser
 def test_figures_are_readable(page: str, theme: Theme, reader: Readers) -> None:
     opened = reader(1280, theme).open(page)
+    opened.add_style_tag(content=LAY_OUT)
     paper = paper_of(opened)
     assert (paper < 0.2) if theme == "dark" else (paper > 0.9)
     problems = []
     for image in opened.locator("article img").all():
+        image.evaluate("async image => { image.loading = 'eager'; return image.decode() }")
         source = image.get_attribute("src")
         problems += [f"{source} {x}" for x in figure_problems(image.screenshot(), paper)]
     none(problems)

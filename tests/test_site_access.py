@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 from book_source import ROOT, directives, none
-from browser import PAGES, Reader, Readers, Theme, every_page, every_theme
+from browser import LAY_OUT, PAGES, Reader, Readers, Theme, every_page, every_theme
 from playwright.sync_api import expect
 
 AXE = (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 RUN = """
 async () => {
-  const everything = document.createElement("style");
-  everything.textContent = "section { content-visibility: visible !important }";
-  document.head.append(everything);
   for (const details of document.querySelectorAll("details")) details.open = true;
   await new Promise((done) => setTimeout(done, 100));
   // The marks of KaTeX are hidden from assistive technology, which reads the MathML instead.
@@ -29,6 +26,7 @@ async () => {
 
 def findings(this: Reader) -> list[str]:
     """What axe-core calls serious or critical on the open page."""
+    this.page.add_style_tag(content=LAY_OUT)
     this.page.evaluate(AXE)
     found: list[list[Any]] = this.page.evaluate(RUN)
     return [

@@ -15,6 +15,7 @@ from matplotlib.image import imread
 STATIC = {
     *("book.css", "book.js", "card.png", "favicon.svg", "fonts"),
     *("doctools.js", "documentation_options.js", "language_data.js", "searchtools.js"),
+    "sphinx_highlight.js",
 }
 
 
@@ -151,6 +152,7 @@ def longest(site: Path) -> str:
 
 
 @pytest.mark.parametrize("which", ["the first page", "the longest page", "sampling/decoding"])
+@pytest.mark.alone
 @pytest.mark.browser
 def test_lighthouse(which: str, reader: Readers) -> None:
     pages = {"the first page": PAGES[0], "the longest page": longest(reader.site)}

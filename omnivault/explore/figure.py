@@ -97,7 +97,7 @@ class LiveFigure:
 
     @property
     def controls(self) -> list[dict[str, Any]]:
-        """The controls: type, name, label, and the values or options on offer."""
+        """The controls, each with its type, its name, its label and the values on offer."""
         controls: list[dict[str, Any]] = self._drawn["controls"]
         return controls
 

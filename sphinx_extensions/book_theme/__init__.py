@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any
 
 from docutils import nodes
 from katex import DIST as KATEX
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx_exercise.nodes import solution_node
@@ -33,8 +35,11 @@ HERE = Path(__file__).resolve().parent
 UNUSED = ("sphinx_book_theme", "sphinx_copybutton", "sphinx_thebe", "sphinx_togglebutton")
 
 # Files of _static that pages use; Sphinx writes those of the search.
-SEARCH = ("documentation_options.js", "doctools.js", "language_data.js", "searchtools.js")
-USED = {"book.css", "book.js", "card.png", "favicon.svg", "fonts", *SEARCH}
+SEARCH = ("doctools", "documentation_options", "language_data", "searchtools", "sphinx_highlight")
+USED = {
+    *("book.css", "book.js", "card.png", "favicon.svg", "fonts"),
+    *(f"{name}.js" for name in SEARCH),
+}
 
 
 def addresses(app: Sphinx, config: Config) -> None:
@@ -59,23 +64,24 @@ def version() -> str:
     return hashlib.sha256((stylesheet() + script).encode()).hexdigest()[:8]
 
 
-def description(doctree: nodes.document) -> str:
-    """Open the page's first plain paragraph: whole sentences of it, up to about 160 characters."""
-    for paragraph in doctree.findall(nodes.paragraph):
-        if not any(paragraph.findall(nodes.math)) and len(paragraph.astext()) > 40:
-            sentences = re.split(r"(?<=[.?!]) ", " ".join(paragraph.astext().split()))
-            kept = sentences.pop(0)
-            while sentences and len(kept) + len(sentences[0]) < 160:
-                kept += " " + sentences.pop(0)
-            return kept
-    return ""
+def descriptions(app: Sphinx) -> dict[str, str]:
+    """Say what each page is about, as the map on the first page does."""
+    root = app.config.root_doc
+    first = app.env.get_doctree(root)
+    said = {root: next(first.findall(nodes.paragraph)).astext()}
+    for item in first.findall(nodes.list_item):
+        link = next(item.findall(addnodes.pending_xref), None)
+        _, colon, text = item.astext().partition(": ")
+        if link is not None and colon:
+            page = posixpath.join(posixpath.dirname(root), link["reftarget"])
+            said[posixpath.splitext(page)[0]] = text[0].upper() + " ".join(text[1:].split())
+    return said
 
 
 def page_context(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    if doctree is not None:
-        context["description"] = escape(description(doctree))
+    context["description"] = escape(descriptions(app).get(page, ""))
     context["style_version"] = version()
     context["html_baseurl"] = app.config.html_baseurl
     context["repository"] = app.config.html_theme_options["repository_url"]
