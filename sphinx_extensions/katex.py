@@ -84,7 +84,8 @@ def visit_math(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
-    self.body.append(self.starttag(node, "div", CLASS="math"))
+    # tabindex: a formula wider than a phone scrolls inside itself, by keyboard too.
+    self.body.append(self.starttag(node, "div", CLASS="math", tabindex="0"))
     self.body.append(formula(node, display=True))
     if node["number"]:
         number = get_node_equation_number(self, node)

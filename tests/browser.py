@@ -150,10 +150,9 @@ class Reader:
 
     def files(self, site: Path) -> list[Path]:
         """The files of the site that the last page asked for, once each."""
-        paths = dict.fromkeys(
-            unquote(urlsplit(url).path) for url in self.requested if url.startswith(self.address)
-        )
-        return [site / path.lstrip("/") for path in paths]
+        own = [url for url in self.requested if url.startswith(self.address)]
+        paths = [unquote(urlsplit(url.removeprefix(self.address)).path) for url in own]
+        return [site / path.lstrip("/") for path in dict.fromkeys(paths)]
 
 
 Kind = Literal["served", "from disk", "without scripts"]

@@ -138,6 +138,8 @@ def test_it_says_what_it_shows() -> None:
     "logits", [(1.0, 2.0), (1.0, 2.0, 3.0, 4.1), (0.0, 0.0, 0.0, float("nan"))]
 )
 def test_other_logits_are_refused(logits: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"four logits in \[-4, 4\] are needed, got \[") as error:
+    with pytest.raises(
+        ValueError, match=r"four logits in \[-4, 4\], in steps of 0.1, are needed, got \["
+    ) as error:
         jacobian(logits)
     assert str(list(logits)) in str(error.value)

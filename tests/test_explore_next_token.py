@@ -138,6 +138,34 @@ def test_of_distinct_logits_it_keeps_what_sample_can_draw(figure: LiveFigure) ->
         assert values["kept"] == int(cut.isfinite().sum()), state
 
 
+@pytest.mark.parametrize("temperature", [0.1, 1, 10])
+def test_a_share_reached_exactly_takes_no_further_token(
+    figure: LiveFigure, temperature: float
+) -> None:
+    """Where weights are 1, no rounding excuses one token more, or one less."""
+    states = [(10, p, 10 * p) for p in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)]
+    states += [(10, 0.95, 10), (0, 0.5, 1500), (0, 0.1, 300), (1000, 0.3, 300), (3, 0.5, 2)]
+    all_values = figure.values(
+        *(
+            {"prompt": "flat", "temperature": temperature, "top_k": k, "top_p": p, "min_p": 0.5}
+            for k, p, _ in states
+        )
+    )
+    assert [v["kept"] for v in all_values] == [n for _, _, n in states]
+
+
+def test_weights_that_underflow_are_left_out() -> None:
+    """Behind a share reached exactly, in 0 / 0 tokens of no weight."""
+    z = torch.full((200,), -100.0)
+    z[:10] = 0.0
+    figure = next_token({"": z}, ["?"] * 200)
+    for n, values in ((5, {"top_p": 0.5}), (9, {"top_p": 0.9}), (1, {"top_k": 1}), (200, {})):
+        (shown_values,) = figure.values(values | {"temperature": 0.1})
+        assert shown_values["kept"] == n
+        assert_near(shown_values["probs"], [1 / min(n, 10) * (i < n) for i in range(10)])
+        assert_near(shown_values["entropy"], math.log(min(n, 10)))
+
+
 def test_draws_follow_the_probabilities(figure: LiveFigure) -> None:
     """Chi-square of 4,321 draws in eight states; false alarms at a rate of at most 8e-4.
 
@@ -231,13 +259,13 @@ def test_sentence(figure: LiveFigure) -> None:
     ]
     flat, two, one = sentences(figure, states)
     assert flat == (
-        "At T = 1 the most probable token is “t0”, with 0.000333. All 3,000 tokens can be drawn. "
-        "The entropy is 8.01 nats, that of 3000 equally probable tokens."
+        "At T = 1 the most probable token is “t0”, with 3.33e−4. All 3,000 tokens can be drawn. "
+        "The entropy is 8.01 nats, the effective number of tokens 3,000."
     )
     assert "“t0”, with 0.5. 2 of 3,000 tokens can be drawn; they held" in two
-    assert "The entropy is 0.693 nats, that of 2 equally probable tokens. Of 1 draw, " in two
+    assert "The entropy is 0.693 nats, the effective number of tokens 2. Of 1 draw, " in two
     assert one.endswith(
-        "The entropy is 0 nats, that of 1 equally probable tokens. Of 100 draws, 100 took “t0”."
+        "The entropy is 0 nats, the effective number of tokens 1. Of 100 draws, 100 took “t0”."
     )
 
 

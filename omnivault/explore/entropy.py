@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnivault.explore.figure import LiveFigure
+from omnivault.explore.figure import LiveFigure, some_logits
 
 
 def entropy(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
@@ -29,7 +29,7 @@ def entropy(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
     Raises
     ------
     ValueError
-        There are not five logits, or one is out of reach.
+        There are not five logits, or one is out of reach or between the steps of 0.1.
 
     Examples
     --------
@@ -37,10 +37,7 @@ def entropy(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
     >>> round(values["entropy"], 3), round(values["slope"], 3)
     (1.394, 0.185)
     """
-    in_reach = all(-5 <= z <= 5 and abs(z - round(z, 1)) < 1e-9 for z in logits)
-    if len(logits) != 5 or not in_reach:
-        raise ValueError(f"five logits in [-5, 5], in steps of 0.1, are needed, got {list(logits)}")
-    z = [round(float(zi), 1) for zi in logits]
+    z = some_logits(logits, 5, 5)
     first, second = sorted(range(5), key=lambda i: -z[i])[:2]
     choices = {
         "five steps": z,

@@ -81,8 +81,13 @@ class LiveFigure:
         controls = {c["name"]: c for c in _answer(asked)["controls"] if "name" in c}
         if name not in controls:
             raise ValueError(f"{self.name} has no control {name!r}; it has {list(controls)}")
-        offered = controls[name].get("values") or controls[name].get("options")
-        if offered is not None and value not in offered:
+        control = controls[name]
+        if control["type"] == "button":
+            if not isinstance(value, int) or isinstance(value, bool) or value < control["value"]:
+                raise ValueError(f"{name} counts up from {control['value']}, got {value!r}")
+            return
+        offered = control.get("values") or control.get("options") or [False, True]
+        if value not in offered:
             raise ValueError(f"{name} = {value!r} is not on offer; the values are {offered}")
 
     @cached_property
@@ -142,8 +147,8 @@ class LiveFigure:
     def to_html(self) -> str:
         """Return the figure as HTML that needs nothing else: data, script, and a still picture."""
         drawn = self._drawn
-        # "</" would end the script element.
-        data = json.dumps({"data": self.data, "state": self._first}).replace("</", "<\\/")
+        # A token such as "</script>" or "<!--" would be read as a part of the page.
+        data = json.dumps({"data": self.data, "state": self._first}).replace("<", "\\u003c")
         scoped = _source("picture.css").replace("svg", ".explore svg")
         wide, narrow = (
             drawn[width].replace("<svg", f'<svg class="{width}"') for width in ("wide", "narrow")
@@ -165,6 +170,24 @@ class LiveFigure:
             "image/svg+xml": self.to_svg(),
             "text/plain": self.says,
         }
+
+
+def some_logits(logits: Sequence[float], count: int, reach: float) -> list[float]:
+    """Return logits that sliders from -reach to reach in steps of 0.1 can be set to.
+
+    Raises
+    ------
+    ValueError
+        There are not ``count``, or one lies elsewhere.
+    """
+    on_grid = all(abs(z) <= reach and abs(z - round(z, 1)) < 1e-9 for z in logits)
+    if len(logits) != count or not on_grid:
+        number = {3: "three", 4: "four", 5: "five"}[count]
+        raise ValueError(
+            f"{number} logits in [-{reach:g}, {reach:g}], in steps of 0.1, are needed, "
+            f"got {list(logits)}"
+        )
+    return [round(float(z), 1) for z in logits]
 
 
 def _script(name: str) -> str:

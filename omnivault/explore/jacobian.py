@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnivault.explore.figure import LiveFigure
+from omnivault.explore.figure import LiveFigure, some_logits
 
 
 def jacobian(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
@@ -25,7 +25,7 @@ def jacobian(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
     Raises
     ------
     ValueError
-        There are not four logits, or one is out of reach.
+        There are not four logits, or one is out of reach or between the steps of 0.1.
 
     Examples
     --------
@@ -35,10 +35,8 @@ def jacobian(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
     >>> values["largest"] < 0.001
     True
     """
-    if len(logits) != 4 or not all(-4 <= z <= 4 for z in logits):
-        raise ValueError(f"four logits in [-4, 4] are needed, got {list(logits)}")
     return LiveFigure(
         "jacobian",
         "The Jacobian of softmax and the covariance of draws",
-        {"logits": list(logits)},
+        {"logits": some_logits(logits, 4, 4)},
     )

@@ -26,7 +26,8 @@
       { type: "button", label: "draw 100", press: (s) => ({ draws: s.draws + 100 }) },
     ],
 
-    // Temperature, then top-k, top-p, min-p, as omnivault.sampling.sample does it.
+    // Temperature, then top-k, top-p, min-p, as omnivault.sampling.sample does it; except that
+    // top-k keeps exactly k tokens here, where sample keeps all that tie with the last of them.
     compute(data, state) {
       const all = groups(chosen(data, state));
       const top = all[0][0];
@@ -102,6 +103,7 @@
     say(data, state, v) {
       const prompt = chosen(data, state);
       const all = v.kept === data.vocabulary;
+      const effective = Math.exp(v.entropy);
       const drawn = state.draws
         ? ` Of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}, ${count(v.counts[0])} took ${name(prompt.tokens[0])}.`
         : "";
@@ -110,7 +112,7 @@
         (all
           ? `All ${count(data.vocabulary)} tokens can be drawn. `
           : `${count(v.kept)} of ${count(data.vocabulary)} tokens can be drawn; they held ${digits(v.mass)} of the probability. `) +
-        `The entropy is ${digits(v.entropy)} nats, that of ${digits(Math.exp(v.entropy))} equally probable tokens.` +
+        `The entropy is ${digits(v.entropy)} nats, the effective number of tokens ${effective < 1000 ? digits(effective) : count(Math.round(effective))}.` +
         drawn
       );
     },

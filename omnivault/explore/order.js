@@ -61,8 +61,11 @@
     say(data, state, { logits: z, probs, ranking }) {
       const links = ranking.slice(1).map((i, k) => (z[i] === z[ranking[k]] ? " = " : " > ") + NAMES[i]);
       const top = ranking[0];
+      // Far apart, two logits both get a probability too small for a number.
+      const lost = ranking.slice(1).some((i, k) => z[i] !== z[ranking[k]] && probs[i] === probs[ranking[k]]);
       return (
-        `By logits and by probabilities alike the order is ${NAMES[top]}${links.join("")}. ` +
+        `By logits ${lost ? "" : "and by probabilities alike "}the order is ${NAMES[top]}${links.join("")}. ` +
+        (lost ? "Some probabilities are equal because rounding made them so. " : "") +
         `The largest probability is ${fixed(probs[top], 3)}, the smallest ${digits(probs[ranking[4]])}.`
       );
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnivault.explore.figure import LiveFigure
+from omnivault.explore.figure import LiveFigure, some_logits
 
 
 def order(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
@@ -23,7 +23,7 @@ def order(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
     Raises
     ------
     ValueError
-        There are not five logits, or one is out of reach.
+        There are not five logits, or one is out of reach or between the steps of 0.1.
 
     Examples
     --------
@@ -31,6 +31,5 @@ def order(logits: Sequence[float] = (2.0, 1.0, 3.0, 5.0, 4.0)) -> LiveFigure:
     >>> [round(p, 3) for p in values["probs"]]
     [0.096, 0.058, 0.158, 0.429, 0.26]
     """
-    if len(logits) != 5 or not all(-5 <= z <= 5 for z in logits):
-        raise ValueError(f"five logits in [-5, 5] are needed, got {list(logits)}")
-    return LiveFigure("order", "Order, level and scale of five logits", {"logits": list(logits)})
+    z = some_logits(logits, 5, 5)
+    return LiveFigure("order", "Order, level and scale of five logits", {"logits": z})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnivault.explore.figure import LiveFigure
+from omnivault.explore.figure import LiveFigure, some_logits
 
 
 def race(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
@@ -25,7 +25,7 @@ def race(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
     Raises
     ------
     ValueError
-        There are not four logits, or one is out of reach.
+        There are not four logits, or one is out of reach or between the steps of 0.1.
 
     Examples
     --------
@@ -35,6 +35,5 @@ def race(logits: Sequence[float] = (2.0, 1.0, 0.0, -1.0)) -> LiveFigure:
     >>> cold["noise"] == hot["noise"]
     True
     """
-    if len(logits) != 4 or not all(-3 <= z <= 3 for z in logits):
-        raise ValueError(f"four logits in [-3, 3] are needed, got {list(logits)}")
-    return LiveFigure("race", "Sampling from softmax as a race", {"logits": list(logits)})
+    z = some_logits(logits, 4, 3)
+    return LiveFigure("race", "Sampling from softmax as a race", {"logits": z})

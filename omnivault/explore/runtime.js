@@ -76,7 +76,9 @@
   };
   const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
   const escape = (text) =>
-    String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+    String(text)
+      .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "\ufffd") // no XML can hold these
+      .replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
   // --- pictures, as SVG text; classes c0 to c5 are the palette, `ink`, `faint` and `ghost` gray
 
@@ -265,10 +267,6 @@
       controls: figure.controls(data),
       start: first,
       values: (states ?? []).map((s) => figure.compute(data, { ...first, ...s })),
-      sentences: (states ?? []).map((s) => {
-        const all = { ...first, ...s };
-        return figure.say(data, all, figure.compute(data, all));
-      }),
       form: form(figure, data, first, id),
       wide: picture(figure, data, first, values, WIDE),
       narrow: picture(figure, data, first, values, 342),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnivault.explore.figure import LiveFigure
+from omnivault.explore.figure import LiveFigure, some_logits
 
 
 def simplex(logits: Sequence[float] = (1.0, 0.5, -0.5)) -> LiveFigure:
@@ -26,7 +26,7 @@ def simplex(logits: Sequence[float] = (1.0, 0.5, -0.5)) -> LiveFigure:
     Raises
     ------
     ValueError
-        There are not three logits, or one is out of reach.
+        There are not three logits, or one is out of reach or between the steps of 0.1.
 
     Examples
     --------
@@ -34,13 +34,8 @@ def simplex(logits: Sequence[float] = (1.0, 0.5, -0.5)) -> LiveFigure:
     >>> values["limit"], [round(p, 3) for p in values["probs"]]
     ([0.5, 0.5, 0], [0.5, 0.5, 0.0])
     """
-    in_reach = all(-3 <= z <= 3 and abs(z - round(z, 1)) < 1e-9 for z in logits)
-    if len(logits) != 3 or not in_reach:
-        raise ValueError(
-            f"three logits in [-3, 3], in steps of 0.1, are needed, got {list(logits)}"
-        )
     return LiveFigure(
         "simplex",
         "Softmax of three logits in the probability simplex",
-        {"logits": [round(float(z), 1) for z in logits]},
+        {"logits": some_logits(logits, 3, 3)},
     )

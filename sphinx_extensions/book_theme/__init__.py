@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 import re
 import shutil
 from collections.abc import Iterator
@@ -73,8 +72,7 @@ def descriptions(app: Sphinx) -> dict[str, str]:
         link = next(item.findall(addnodes.pending_xref), None)
         _, colon, text = item.astext().partition(": ")
         if link is not None and colon:
-            page = posixpath.join(posixpath.dirname(root), link["reftarget"])
-            said[posixpath.splitext(page)[0]] = text[0].upper() + " ".join(text[1:].split())
+            said[link["reftarget"]] = " ".join((text[0].upper() + text[1:]).split())
     return said
 
 

@@ -10,6 +10,10 @@ from sphinx.util.images import get_image_size
 from sphinx.writers.html5 import HTML5Translator
 from sphinx_exercise.nodes import solution_node
 
+FIT = 35
+"""Characters of code that a line of the narrowest phone holds. Longer lines scroll, and what
+scrolls has to take the keyboard's focus. The script takes it back where nothing scrolls."""
+
 
 def size_in_pixels(path: Path) -> tuple[int, int] | None:
     """Width and height of an image; an SVG file says them in points."""
@@ -33,8 +37,16 @@ class Translator(HTML5Translator):
             given = f'<img width="{size[0]}" height="{size[1]}" loading="lazy" decoding="async" '
             self.body[-1] = self.body[-1].replace("<img ", given, 1)
 
+    def visit_literal_block(self, node: nodes.literal_block) -> None:
+        try:
+            super().visit_literal_block(node)
+        except nodes.SkipNode:
+            if max(map(len, node.astext().splitlines()), default=0) > FIT:
+                self.body[-1] = self.body[-1].replace("<pre>", '<pre tabindex="0">', 1)
+            raise
+
     def visit_table(self, node: nodes.table) -> None:
-        self.body.append('<div class="table">')
+        self.body.append('<div class="table" tabindex="0">')
         super().visit_table(node)
 
     def depart_table(self, node: nodes.table) -> None:

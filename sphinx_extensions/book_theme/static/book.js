@@ -22,14 +22,15 @@
   button.hidden = false;
 }
 
-// --- what scrolls sideways can be scrolled by keyboard; looked at only when it comes near, since
-// asking for a width makes the browser lay out everything above it
+// --- what might scroll sideways takes the keyboard's focus; what turns out not to scroll here, does
+// not. It is looked at only when it comes near, since asking for a width forces a layout.
 {
   const observer = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
-      if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
-      else target.removeAttribute("tabindex");
+      const scrolls = target.scrollWidth > target.clientWidth + 1;
+      if (scrolls) target.tabIndex = 0;
+      else if (target !== document.activeElement) target.removeAttribute("tabindex");
     }
   }, { rootMargin: "50%" });
   for (const element of document.querySelectorAll("div.math, pre, div.table")) observer.observe(element);
