@@ -86,7 +86,8 @@ def page_context(
     context["author"] = app.config.author
 
 
-def lost_page(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+def more_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    yield "index", {"title": app.config.html_title}, "index.html"
     yield "404", {"title": "There is no such page"}, "404.html"
 
 
@@ -122,6 +123,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(solution_node, override=True, html=(visit_solution, depart_solution))
     app.connect("config-inited", addresses)
     app.connect("html-page-context", page_context)
-    app.connect("html-collect-pages", lost_page)
+    app.connect("html-collect-pages", more_pages)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

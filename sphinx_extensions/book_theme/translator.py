@@ -53,6 +53,11 @@ class Translator(HTML5Translator):
         super().depart_table(node)
         self.body.append("</div>\n")
 
+    def visit_citation(self, node: nodes.citation) -> None:
+        super().visit_citation(node)
+        # The role that docutils gives may no longer stand in a list (ARIA 1.2).
+        self.body[-1] = self.body[-1].replace('role="doc-biblioentry"', 'role="listitem"')
+
     def visit_title(self, node: nodes.title) -> None:
         if isinstance(node.parent, solution_node):
             self.body.append("<summary>")
