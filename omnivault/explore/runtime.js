@@ -176,27 +176,57 @@
   const NARROW = 280;
   const WIDE = 680;
 
+  // Make `old` like `now`, touching only what differs: text that stays is not laid out again, and
+  // of a step's time nearly all goes into the layout of text.
+  const patch = (old, now) => {
+    for (const { name, value } of now.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
+    const before = [...old.childNodes];
+    const after = [...now.childNodes];
+    const alike = before.length === after.length && before.every((x, i) => x.nodeName === after[i].nodeName);
+    if (!alike) old.replaceChildren(...after);
+    else {
+      before.forEach((x, i) => {
+        if (x.nodeType !== Node.TEXT_NODE) patch(x, after[i]);
+        else if (x.data !== after[i].data) x.data = after[i].data;
+      });
+    }
+  };
+
   const live = (root) => {
     const figure = explore.figures[root.dataset.figure];
     const { data, state: first } = JSON.parse(root.querySelector("script").textContent);
     const controls = figure.controls(data);
     const frame = root.querySelector(".picture");
     const says = root.querySelector(".says");
+    const draft = document.createElement("template");
+    let pause;
     let state = { ...start(figure, data), ...first };
-    let width = 0;
 
     root.querySelector("form").outerHTML = form(figure, data, state, root.id);
     const inputs = root.querySelector("form");
+    // Asked for only when it may have changed: asking makes the browser lay out the page.
     const measure = () => {
       const room = Math.floor(frame.clientWidth) || WIDE; // 0 where it is not shown yet
       return Math.max(NARROW, Math.min(WIDE, room));
     };
+    let width = measure();
     const show = () => {
-      width = measure();
       const values = figure.compute(data, state);
-      frame.innerHTML = picture(figure, data, state, values, width);
-      const sentence = figure.say(data, state, values);
-      if (says.textContent !== sentence) says.textContent = sentence;
+      draft.innerHTML = picture(figure, data, state, values, width);
+      const now = draft.content.firstChild;
+      if (frame.childElementCount === 1) patch(frame.firstChild, now);
+      else frame.replaceChildren(now);
+      // With a height of its own the picture is laid out alone, without the page around it.
+      const height = `${frame.firstChild.getAttribute("height")}px`;
+      if (frame.style.height !== height) frame.style.height = height;
+      // Said when the hand pauses: a screen reader would not get to the end of a sentence before.
+      clearTimeout(pause);
+      pause = setTimeout(() => {
+        says.textContent = figure.say(data, state, values);
+      }, 150);
       root.values = values; // for tests, and for the curious
       root.state = state;
     };
@@ -205,6 +235,7 @@
       for (const control of controls) {
         const input = control.name && inputs.elements[control.name];
         if (!input) continue;
+        if (!(control.name in changes)) continue;
         const value = state[control.name];
         if (control.type === "range") {
           input.value = nearest(control.values, value);
@@ -247,7 +278,9 @@
     root.classList.add("live");
     show();
     new ResizeObserver(() => {
-      if (measure() !== width) show();
+      const before = width;
+      width = measure();
+      if (width !== before) show();
     }).observe(frame);
   };
 
