@@ -272,12 +272,29 @@ def test_contents_open_and_close_on_a_phone(kind: Kind, reader: Readers) -> None
 
 
 @every_width
+@pytest.mark.parametrize("place", ["cutting-off-the-tail", "exercises", "fig-loops"])
+@pytest.mark.browser
+def test_a_link_leads_to_its_place(place: str, width: int, reader: Readers) -> None:
+    this = reader.new(width, "light")
+    page = this.open("book/sampling/decoding")
+    page.goto("about:blank")
+    page.goto(f"{this.address}/book/sampling/decoding.html#{place}")
+    page.wait_for_timeout(1000)  # by then the sections above have their true heights
+    expect(page.locator(f"#{place}")).to_be_in_viewport()
+    top = page.evaluate(
+        "place => document.getElementById(place).getBoundingClientRect().top", place
+    )
+    page.context.close()
+    assert -5 < top < 100
+
+
+@every_width
 @pytest.mark.browser
 def test_search(width: int, reader: Readers) -> None:
     this = reader(width, "light")
     page = this.open(PAGES[0])
     assert not any("search" in url for url in this.requested)
-    page.keyboard.press("/")
+    page.keyboard.press("Control+k")
     page.keyboard.type("gumbel")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=gumbel")

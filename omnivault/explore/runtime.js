@@ -4,7 +4,7 @@
 //   controls(data)                    the controls, a list (see `field` below)
 //   compute(data, state)              every number the figure shows, an object
 //   draw(data, state, values, width)  { height, svg }, the picture as text, `width` pixels wide
-//   say(data, state, values)          the same in one or two sentences
+//   say(data, state, values)          what it shows, in a few sentences
 //   drag(data, state, x, y, width)    optional: what the state becomes where the reader points
 //
 // `state` holds one value for each control. Since nothing but these functions makes the figure, a
@@ -133,7 +133,8 @@
         // JupyterLab would take the arrow keys away from a slider without this attribute.
         `<input id="${id}-${name}" name="${name}" type="range" min="0" max="${control.values.length - 1}" ` +
         `value="${i}" aria-valuetext="${escape(shown(control, value))}" data-lm-suppress-shortcuts="true">` +
-        `<output for="${id}-${name}">${escape(shown(control, value))}</output>`
+        // Not announced: the slider says its value itself.
+        `<output for="${id}-${name}" aria-live="off">${escape(shown(control, value))}</output>`
       );
     }
     if (type === "choice") {
@@ -165,7 +166,7 @@
   const picture = (figure, data, state, values, width) => {
     const { height, svg } = figure.draw(data, state, values, width);
     return (
-      // Hidden from screen readers, which have the sentence below: its numbers are the picture's.
+      // Hidden from screen readers, which have the sentences below.
       `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
       `viewBox="0 0 ${width} ${height}" aria-hidden="true" focusable="false">${svg}</svg>`
     );
@@ -205,6 +206,8 @@
     let pause;
     let state = { ...start(figure, data), ...first };
 
+    // One figure may stand in two places; its labels have to lead to their own sliders.
+    root.id += `-${(explore.shown = (explore.shown ?? 0) + 1)}`;
     root.querySelector("form").outerHTML = form(figure, data, state, root.id);
     const inputs = root.querySelector("form");
     // Asked for only when it may have changed: asking makes the browser lay out the page.
@@ -263,7 +266,9 @@
     if (figure.drag) {
       const drag = (event) => {
         const box = frame.querySelector("svg").getBoundingClientRect();
-        const changes = figure.drag(data, state, event.clientX - box.left, event.clientY - box.top, width);
+        const size = width / box.width; // a very narrow window shows it smaller
+        const [x, y] = [(event.clientX - box.left) * size, (event.clientY - box.top) * size];
+        const changes = figure.drag(data, state, x, y, width);
         if (changes) set(changes);
         return Boolean(changes);
       };

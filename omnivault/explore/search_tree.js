@@ -194,7 +194,7 @@
         `Beam search with ${b} ${b === 1 ? "beam" : "beams"} finds ${quoted(found.tokens)}, ${size(found)}, ` +
         `${same ? "as greedy search does" : `greedy search ${quoted(v.greedy.tokens)}, ${size(v.greedy)}`}. ` +
         (missed(v)
-          ? `The best of all ${count(v.texts)} texts in the tree is ${quoted(v.best.tokens)}, ${size(v.best)}; its beginning was dropped at step ${v.lost}.`
+          ? `The best of all ${count(v.texts)} texts in the tree is ${quoted(v.best.tokens)}, ${size(v.best)}; ${v.lost === v.best.tokens.length ? "it" : "its beginning"} was dropped at step ${v.lost}.`
           : `None of the ${count(v.texts)} texts in the tree has a better score.`)
       );
     },

@@ -22,8 +22,8 @@
 
   omnivaultExplore.figures.speculative = {
     controls: () => [
-      { type: "range", name: "target_temperature", label: "target temperature", values: ratios(0.2, 5, 41), value: 1, show: (v) => digits(v) },
-      { type: "range", name: "draft_temperature", label: "draft temperature", values: ratios(0.2, 5, 41), value: 1, show: (v) => digits(v) },
+      { type: "range", name: "target_temperature", label: "target temperature", values: ratios(0.25, 4, 41), value: 1, show: (v) => digits(v) },
+      { type: "range", name: "draft_temperature", label: "draft temperature", values: ratios(0.25, 4, 41), value: 1, show: (v) => digits(v) },
       { type: "button", name: "draws", value: 0, label: "draw 1", press: more(1) },
       { type: "button", label: "draw 100", press: more(100) },
     ],

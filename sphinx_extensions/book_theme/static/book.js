@@ -33,7 +33,32 @@
       else if (target !== document.activeElement) target.removeAttribute("tabindex");
     }
   }, { rootMargin: "50%" });
-  for (const element of document.querySelectorAll("div.math, pre, div.table")) observer.observe(element);
+  const look = () => {
+    observer.disconnect(); // and so every element is looked at again
+    for (const element of document.querySelectorAll("div.math, pre, div.table")) observer.observe(element);
+  };
+  addEventListener("resize", look);
+  look();
+}
+
+// --- a page that opens at a place in it: the sections above may turn out longer than they were taken
+// for, once they are near enough to be laid out, and push the place out of sight
+{
+  const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const out = () => {
+    const { top, bottom } = place.getBoundingClientRect();
+    return bottom < 0 || top > innerHeight;
+  };
+  if (place) {
+    let looks = 8;
+    const timer = setInterval(() => {
+      if (out()) place.scrollIntoView();
+      if (--looks === 0) clearInterval(timer);
+    }, 100);
+    for (const hand of ["keydown", "pointerdown", "wheel"]) {
+      addEventListener(hand, () => clearInterval(timer), { once: true, passive: true });
+    }
+  }
 }
 
 // --- copy a cell
@@ -58,9 +83,13 @@ for (const code of document.querySelectorAll(".cell_input .highlight, .highlight
 {
   const contents = document.getElementById("contents");
   const current = contents.querySelector("a.current");
-  addEventListener("load", () => {
+  const show = () => {
     if (current) contents.scrollTop = current.offsetTop - contents.clientHeight / 2;
-  });
+  };
+  addEventListener("load", show);
+  contents.addEventListener("toggle", show);
+  // Opened on a narrow screen, it would stay above the page when the screen is turned.
+  matchMedia("(min-width: 64rem)").addEventListener("change", () => contents.hidePopover());
 }
 
 // --- where on the page the reader is
@@ -85,13 +114,25 @@ for (const code of document.querySelectorAll(".cell_input .highlight, .highlight
   }
 }
 
-// --- "/" and Ctrl+K go to the search field
+// --- Ctrl+K goes to the search field
 addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, textarea, select, [contenteditable]");
-  const asked = event.key === "/" ? !typing : event.key === "k" && (event.ctrlKey || event.metaKey);
-  if (!asked) return;
+  const asked = event.key === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+  if (!asked || event.target.closest("input[type=search], textarea, [contenteditable]")) return;
   event.preventDefault();
   const contents = document.getElementById("contents");
   if (getComputedStyle(contents).display === "none") contents.showPopover();
   contents.querySelector("input").focus();
 });
+
+// --- on paper every solution stands open
+{
+  const folded = () => document.querySelectorAll("details.solution:not([open])");
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...folded()];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
+}
