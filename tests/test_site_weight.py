@@ -132,19 +132,28 @@ def test_no_link_needs_an_address_that_is_not_known(site: Path) -> None:
 
 BYTES = 300 * 1024
 REQUESTS = 24
+SHIFTS = """
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
 
 
 @every_page
 @pytest.mark.browser
 def test_weight_before_scrolling(page: str, reader: Readers) -> None:
     this = reader.new(412, None)  # Lighthouse's phone
+    this.page.add_init_script(SHIFTS)
     this.open(page).wait_for_load_state("networkidle")
     files = this.files(reader.site)
+    shift = this.page.evaluate("window.shift")
     this.page.context.close()
     heavy = sorted(((weight(path), path.name) for path in files), reverse=True)
     assert sum(size for size, _ in heavy) <= BYTES, heavy
     assert len(files) <= REQUESTS, heavy
     none(this.trouble)
+    assert shift <= 0.02
 
 
 def longest(site: Path) -> str:

@@ -76,11 +76,19 @@ def descriptions(app: Sphinx) -> dict[str, str]:
     return said
 
 
+def first_fonts(body: str) -> list[str]:
+    """KaTeX's fonts that the first screens of a page need."""
+    start = body[:60_000]
+    fonts = {"Main-Regular": 'class="katex"', "Math-Italic": "mathnormal", "AMS-Regular": "mathbb"}
+    return [font for font, mark in fonts.items() if mark in start]
+
+
 def page_context(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     context["description"] = escape(descriptions(app).get(page, ""))
     context["style_version"] = version()
+    context["first_fonts"] = first_fonts(context.get("body", ""))
     context["html_baseurl"] = app.config.html_baseurl
     context["repository"] = app.config.html_theme_options["repository_url"]
     context["author"] = app.config.author
