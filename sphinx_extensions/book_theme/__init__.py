@@ -79,7 +79,13 @@ def descriptions(app: Sphinx) -> dict[str, str]:
 def first_fonts(body: str) -> list[str]:
     """KaTeX's fonts that the first screens of a page need."""
     start = body[:60_000]
-    fonts = {"Main-Regular": 'class="katex"', "Math-Italic": "mathnormal", "AMS-Regular": "mathbb"}
+    fonts = {
+        "Main-Regular": 'class="katex"',
+        "Math-Italic": "mathnormal",
+        "AMS-Regular": "mathbb",
+        "Caligraphic-Regular": "mathcal",
+        "Size1-Regular": "small-op",
+    }
     return [font for font, mark in fonts.items() if mark in start]
 
 
