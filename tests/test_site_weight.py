@@ -144,15 +144,24 @@ new PerformanceObserver((list) => {
 @pytest.mark.browser
 def test_weight_before_scrolling(page: str, reader: Readers) -> None:
     this = reader.new(412, None)  # Lighthouse's phone
-    this.page.add_init_script(SHIFTS)
     this.open(page).wait_for_load_state("networkidle")
     files = this.files(reader.site)
-    shift = this.page.evaluate("window.shift")
     this.page.context.close()
     heavy = sorted(((weight(path), path.name) for path in files), reverse=True)
     assert sum(size for size, _ in heavy) <= BYTES, heavy
     assert len(files) <= REQUESTS, heavy
     none(this.trouble)
+
+
+@every_page
+@pytest.mark.alone  # beside other work, a font may come after the first paint
+@pytest.mark.browser
+def test_nothing_moves_while_a_page_loads(page: str, reader: Readers) -> None:
+    this = reader.new(412, None)
+    this.page.add_init_script(SHIFTS)
+    this.open(page).wait_for_load_state("networkidle")
+    shift = this.page.evaluate("window.shift")
+    this.page.context.close()
     assert shift <= 0.02
 
 
