@@ -3,15 +3,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from browser import SITE, Readers, serve
-from hypothesis import settings
+from checks import ROOT
+from hypothesis import HealthCheck, Phase, settings
+
+if TYPE_CHECKING:
+    from browser import Readers
+
+pytest_plugins = ["run_report"]
 
 # The same examples on every run and machine: a failure seen once can be seen again. No deadline,
 # since how long one example takes depends on the machine.
 settings.register_profile("book", derandomize=True, deadline=None)
+# A mutant has to fail, no matter on how small an example.
+settings.register_profile(
+    "mutant",
+    settings.get_profile("book"),
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile("book")
 
 
@@ -26,13 +39,16 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    if not (SITE / "index.html").is_file():
+    site = ROOT / "_build" / "html"
+    if not (site / "index.html").is_file():
         pytest.fail("there is no built book: run `make book` first", pytrace=False)
-    return SITE
+    return site
 
 
 @pytest.fixture(scope="session")
 def reader(site: Path) -> Iterator[Readers]:
     """The built book, served and in a browser."""
+    from browser import Readers, serve  # slow to import, and not for the statements' tests
+
     with ExitStack() as stack:
         yield Readers(site, stack.enter_context(serve(site)), stack)

@@ -23,6 +23,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from mpmath import mp
+from run_report import note_error
 from torch import Tensor
 
 mp.dps = 50
@@ -203,18 +204,44 @@ def logsumexp_bound(z: Tensor, temperature: float = 1.0, dim: int = -1) -> Tenso
     return bound + (unit(z.dtype) * size if z.dtype in HALF else 0.0)
 
 
-def assert_within(actual: Tensor, expected: Tensor, bound: Tensor | float) -> None:
-    """Assert that no element is further from the float64 ``expected`` than ``bound``."""
-    assert actual.shape == expected.shape
-    error = (actual.double() - expected).abs()
-    # Equal infinities have no distance.
-    error = torch.where(actual.double() == expected, 0.0, error)
-    excess = error - bound
-    assert not error.isnan().any(), f"{actual} is not {expected}"
-    assert bool((excess <= 0).all()), (
-        f"off by {error.max().item():.3g}, up to {excess.max().item():.3g} more than allowed: "
-        f"{actual} is not {expected}"
-    )
+def assert_within(actual: Any, expected: Any, bound: Any = 0.0, *, rel: Any = 0.0) -> None:
+    """Assert that no number is further from the expected one than allowed, and note the worst.
+
+    Allowed is the larger of ``bound`` and ``rel`` times the size of the expected number. Two
+    tensors are compared in float64. Anything else, numbers and nested sequences of them, is
+    compared to 50 digits: fractions, mpmath's numbers and floats as the numbers they are. One
+    expected number, and one bound, serve for all.
+    """
+    if isinstance(actual, Tensor) and isinstance(expected, Tensor):
+        assert actual.shape == expected.shape, f"{actual.shape} is not {expected.shape}"
+        want = expected.double()
+        error = (actual.double() - want).abs()
+        # Equal infinities have no distance.
+        error = torch.where(actual.double() == want, 0.0, error).flatten()
+        allowed = torch.as_tensor(bound).double()
+        if rel:
+            allowed = torch.maximum(allowed, rel * want.abs())
+        allowed = allowed.expand(want.shape).flatten()
+        errors, most = error.tolist(), allowed.tolist()
+    else:
+        got, wanted, bounds = _numbers(actual), _numbers(expected), _numbers(bound)
+        wanted = wanted * len(got) if len(wanted) == 1 else wanted
+        bounds = bounds * len(got) if len(bounds) == 1 else bounds
+        assert len(got) == len(wanted) == len(bounds), f"{len(got)} numbers, not {len(wanted)}"
+        errors = [0 if a == b else abs(a - b) for a, b in zip(got, wanted, strict=True)]
+        most = [max(b, rel * abs(w)) if rel else b for b, w in zip(bounds, wanted, strict=True)]
+    for e, m in zip(errors, most, strict=True):
+        assert e <= m, f"off by {float(e):.3g}, allowed {float(m):.3g}: {actual} is not {expected}"
+        note_error(float(e), float(m))
+
+
+def _numbers(values: Any) -> list[Any]:
+    """Every number in a nested sequence, tensor or array, exactly."""
+    if hasattr(values, "tolist"):  # of torch and NumPy
+        values = values.tolist()
+    if isinstance(values, Sequence):
+        return [x for value in values for x in _numbers(value)]
+    return [number(values) if isinstance(values, Fraction) else mp.mpf(values)]
 
 
 # Finite probability -------------------------------------------------------------------------------

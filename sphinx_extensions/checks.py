@@ -1,0 +1,165 @@
+"""What the tests say about the numbered statements of the book.
+
+A test names the statement that it checks, and how, in a mark:
+
+    @pytest.mark.statement("order-preservation", "exact")
+
+``checks`` reads the marks from the source files, without running anything; ``Report`` reads what a
+run of the tests wrote, if that run saw these very sources.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = Path("_build/checks.json")
+
+# How a test can check a statement. "property" is nothing to declare: a test that Hypothesis feeds
+# is one, and the number of its cases is counted.
+PEERS = {
+    "torch": "PyTorch",
+    "scipy": "SciPy",
+    "numpy": "NumPy",
+    "sklearn": "scikit-learn",
+    "transformers": "Transformers",
+}
+DECLARED = ("symbolic", "exact", "statistical", *PEERS)
+
+# What the outcome of a check depends on.
+SOURCES = (
+    "book/**/*.md",
+    "omnivault/**/*.css",
+    "omnivault/**/*.js",
+    "omnivault/**/*.py",
+    "omnivault/**/*.safetensors",
+    "requirements*.txt",
+    "sphinx_extensions/checks.py",
+    "tests/*.py",
+    "tests/mutants/*",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of one statement."""
+
+    statement: str
+    file: str
+    test: str
+    line: int
+    methods: tuple[str, ...]
+    """Of ``DECLARED``, and "property" for a test that Hypothesis feeds; may be empty."""
+    false_alarm: float | None = None
+    """Of a statistical test: how often it would fail a true statement, with seeds drawn anew."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.file}::{self.test}"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One deliberate fault, and the tests that must fail when it is made."""
+
+    chapter: str
+    number: int
+    fault: str
+    file: str
+    old: str
+    new: str
+    caught_by: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.chapter}-{self.number}"
+
+    @property
+    def tests(self) -> str:
+        """Name of the file with the tests."""
+        return f"tests/test_statements_{self.chapter}.py"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run measured in one test, over all its parameters."""
+
+    outcome: str
+    cases: int
+    error: float | None = None
+    """The error that came nearest to what was allowed, and what was allowed there."""
+    allowed: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of the tests; empty if there is none of these sources."""
+
+    tests: dict[str, Outcome] = field(default_factory=dict)
+    mutants: dict[str, str] = field(default_factory=dict)
+
+
+def fingerprint(root: Path, patterns: Iterable[str] = SOURCES) -> str:
+    """Hash the files that match, by name and content."""
+    digest = hashlib.sha256()
+    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    for path in sorted(path.relative_to(root) for path in found):
+        if not any(part.startswith(".") for part in path.parts):
+            digest.update(path.as_posix().encode() + b"\0")
+            digest.update((root / path).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def marks(source: str, file: str = "") -> Iterator[Check]:
+    """Every ``@pytest.mark.statement(...)`` above a test function of a Python file."""
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef) or not function.name.startswith("test"):
+            continue
+        calls = [x for x in function.decorator_list if isinstance(x, ast.Call)]
+        generated = any(ast.unparse(call.func) == "given" for call in calls)
+        for mark in calls:
+            if ast.unparse(mark.func) != "pytest.mark.statement":
+                continue
+            label, *methods = [ast.literal_eval(argument) for argument in mark.args]
+            options = {k.arg: ast.literal_eval(k.value) for k in mark.keywords}
+            if generated:
+                methods.insert(0, "property")
+            yield Check(label, file, function.name, function.lineno, tuple(methods), **options)
+
+
+def checks(root: Path) -> list[Check]:
+    """Every check of every statement, in the order of the files."""
+    return [
+        check
+        for path in sorted(root.glob("tests/test_*.py"))
+        for check in marks(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix())
+    ]
+
+
+def mutants(root: Path) -> list[Mutant]:
+    """Every fault in ``tests/mutants``."""
+    found = []
+    for path in sorted(root.glob("tests/mutants/*.toml")):
+        table = tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
+        for number, entry in enumerate(table, 1):
+            entry["caught_by"] = tuple(entry["caught_by"])
+            found.append(Mutant(path.stem, number, **entry))
+    return found
+
+
+def read_report(root: Path) -> Report:
+    """Read the report, or return an empty one if there is none or it is of other sources."""
+    try:
+        saved: dict[str, Any] = json.loads((root / REPORT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Report()
+    if saved["sources"] != fingerprint(root):
+        return Report()
+    return Report({k: Outcome(**v) for k, v in saved["tests"].items()}, saved["mutants"])
