@@ -16,11 +16,11 @@ INSTALLED := $(VENV)/.installed
 CHECKERS := node_modules/.installed
 BUILT := _build/html/.built
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
-SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions -type f \
-	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*')
+SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions tests -type f \
+	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*') $(wildcard _build/checks.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint scores serve lab experiments requirements clean
+.PHONY: help setup book test mutants lint scores serve lab experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,9 +58,21 @@ $(BUILT): $(INSTALLED) $(SOURCES)
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
-test: $(BUILT) $(CHECKERS) lint ## build the book, lint, check types, run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+# First the checks of the statements, and the faults that these have to catch: the book shows their
+# report. Then the book, and the tests of everything else, which look at that book.
+TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test: $(CHECKERS) lint ## check the statements, build the book, run every other test
+	$(TWO_AT_A_TIME) --dist loadfile -m statement --report
+	$(TWO_AT_A_TIME) -m mutant --report
+	$(MAKE) book
+	$(TWO_AT_A_TIME) --dist loadfile -m "not (statement or mutant or alone)"
 	$(BIN)/python -m pytest -m alone
+
+mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (an hour)
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/python tests/mutation_scores.py
 
 lint: $(INSTALLED) ## style, types and workflows
 	$(BIN)/ruff check
@@ -97,6 +109,6 @@ requirements: $(INSTALLED) ## resolve requirements.in into requirements.txt agai
 	    $(foreach p,$(CUDA),--no-emit-package $(p)) requirements.in -o requirements.txt
 
 clean: ## remove what builds and tests made; keep .venv
-	rm -rf _build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf _build mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -not -path './node_modules/*' \
 	    -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = Path("_build/checks.json")
+SCORES = Path("tests/mutation_scores.json")
 
 # How a test can check a statement. "property" is nothing to declare: a test that Hypothesis feeds
 # is one, and the number of its cases is counted.
@@ -64,6 +65,11 @@ class Check:
     def id(self) -> str:
         return f"{self.file}::{self.test}"
 
+    @property
+    def page(self) -> str:
+        """Name of the page of the site that shows the file."""
+        return f"checks/{Path(self.file).stem}"
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -97,6 +103,10 @@ class Outcome:
     """The error that came nearest to what was allowed, and what was allowed there."""
     allowed: float | None = None
 
+    def share(self) -> float:
+        """Return the error as a share of what was allowed."""
+        return self.error / self.allowed if self.error and self.allowed else 0.0
+
 
 @dataclass(frozen=True)
 class Report:
@@ -104,6 +114,72 @@ class Report:
 
     tests: dict[str, Outcome] = field(default_factory=dict)
     mutants: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the tests say about one statement."""
+
+    checks: list[Check]
+    outcomes: dict[str, Outcome]
+    """Of those checks that the run held, by their ids."""
+    faults: list[Mutant]
+    caught: int
+
+    @property
+    def result(self) -> str:
+        """Say "passed" if all checks passed, "failed" if one failed, and otherwise "not run"."""
+        results = [outcome.outcome for outcome in self.outcomes.values()]
+        if "failed" in results:
+            return "failed"
+        return "passed" if results.count("passed") == len(self.checks) > 0 else "not run"
+
+    @property
+    def ran(self) -> bool:
+        return self.result != "not run"
+
+    def cases(self, checks: Iterable[Check]) -> int:
+        return sum(self.outcomes[check.id].cases for check in checks)
+
+    @property
+    def worst(self) -> Outcome | None:
+        """The outcome whose error came nearest to what was allowed."""
+        measured = [x for x in self.outcomes.values() if x.error is not None]
+        return max(measured, key=Outcome.share, default=None)
+
+    def by(self, method: str) -> list[Check]:
+        return [check for check in self.checks if method in check.methods]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many of the faults that a tool makes in a module its tests notice (`make mutants`)."""
+
+    module: str
+    made_from: str
+    """Fingerprint of the module and its tests."""
+    made: int
+    caught: int
+    equivalent: int
+    """Faults that change nothing; tests/equivalent_mutants.toml says why."""
+
+    @property
+    def survived(self) -> int:
+        return self.made - self.caught - self.equivalent
+
+    def is_current(self, root: Path) -> bool:
+        return self.made_from == fingerprint(root, score_sources(self.module))
+
+
+def score_sources(module: str) -> tuple[str, ...]:
+    """Name what the score of a module depends on."""
+    stem = Path(module).stem
+    return (
+        module,
+        f"tests/test_{stem}*.py",
+        "tests/strategies.py",
+        "tests/equivalent_mutants.toml",
+    )
 
 
 def fingerprint(root: Path, patterns: Iterable[str] = SOURCES) -> str:
@@ -128,7 +204,7 @@ def marks(source: str, file: str = "") -> Iterator[Check]:
             if ast.unparse(mark.func) != "pytest.mark.statement":
                 continue
             label, *methods = [ast.literal_eval(argument) for argument in mark.args]
-            options = {k.arg: ast.literal_eval(k.value) for k in mark.keywords}
+            options = {str(k.arg): ast.literal_eval(k.value) for k in mark.keywords}
             if generated:
                 methods.insert(0, "property")
             yield Check(label, file, function.name, function.lineno, tuple(methods), **options)
@@ -163,3 +239,29 @@ def read_report(root: Path) -> Report:
     if saved["sources"] != fingerprint(root):
         return Report()
     return Report({k: Outcome(**v) for k, v in saved["tests"].items()}, saved["mutants"])
+
+
+def evidence(root: Path) -> dict[str, Evidence]:
+    """Gather the evidence for every statement that has a check."""
+    report, faults = read_report(root), mutants(root)
+    gathered: dict[str, list[Check]] = {}
+    for check in checks(root):
+        gathered.setdefault(check.statement, []).append(check)
+    found = {}
+    for statement, its in gathered.items():
+        tests = {(check.file, check.test) for check in its}
+        seen = [m for m in faults if any((m.tests, test) in tests for test in m.caught_by)]
+        found[statement] = Evidence(
+            checks=its,
+            outcomes={c.id: report.tests[c.id] for c in its if c.id in report.tests},
+            faults=seen,
+            caught=sum(report.mutants.get(mutant.id) == "passed" for mutant in seen),
+        )
+    return found
+
+
+def read_scores(root: Path) -> list[Score]:
+    """Read the scores that `make mutants` saved."""
+    if not (root / SCORES).is_file():
+        return []
+    return [Score(**entry) for entry in json.loads((root / SCORES).read_text(encoding="utf-8"))]

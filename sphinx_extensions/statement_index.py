@@ -6,6 +6,7 @@ and number of each statement, as a link, and its title.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from docutils import nodes
@@ -44,19 +45,28 @@ def title_of(statement: nodes.Element) -> list[nodes.Node]:
     return children
 
 
+def numbered(env: BuildEnvironment, page: str) -> Iterator[tuple[nodes.Element, str]]:
+    """Every statement of a page with its kind and number, such as "Theorem 4.1"."""
+    for statement in env.get_doctree(page).findall(nodes.Element):
+        if "realtype" in statement and "countertype" in statement:
+            yield statement, name_of(env, page, statement)
+
+
+def name_of(env: BuildEnvironment, page: str, statement: nodes.Element) -> str:
+    number = env.toc_fignumbers[page][statement["countertype"]][statement["label"]]
+    return f"{statement['realtype'].title()} {'.'.join(map(str, number))}"
+
+
 def list_statements(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     env = app.env
     for index in list(doctree.findall(ListOfStatements)):
         filled: list[nodes.Node] = []
         for page in pages(env):
             entries = nodes.bullet_list(classes=["statement-index"])
-            for statement in env.get_doctree(page).findall(nodes.Element):
-                if "realtype" not in statement or "countertype" not in statement:
-                    continue
-                label = statement["label"]
-                number = env.toc_fignumbers[page][statement["countertype"]][label]
-                name = f"{statement['realtype'].title()} {'.'.join(map(str, number))}"
-                link = make_refnode(app.builder, docname, page, label, nodes.Text(name))
+            for statement, name in numbered(env, page):
+                link = make_refnode(
+                    app.builder, docname, page, statement["label"], nodes.Text(name)
+                )
                 line = nodes.paragraph("", "", link, nodes.Text(" "), *title_of(statement))
                 entries += nodes.list_item("", line)
             if entries.children:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -162,19 +161,6 @@ def statement_problems(text: str) -> list[str]:
 
 def duplicates(labels: Iterable[str]) -> list[str]:
     return sorted(label for label, times in Counter(labels).items() if label and times > 1)
-
-
-def statement_marks(source: str) -> list[str]:
-    """Labels in ``@pytest.mark.statement("label")`` above the test functions of a Python file."""
-    return [
-        argument.value
-        for function in ast.walk(ast.parse(source))
-        if isinstance(function, ast.FunctionDef) and function.name.startswith("test")
-        for mark in function.decorator_list
-        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.statement"
-        for argument in mark.args
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-    ]
 
 
 def exercise_problems(text: str, at_least: int = 4) -> list[str]:

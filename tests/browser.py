@@ -26,7 +26,8 @@ THEMES: tuple[Theme, ...] = ("light", "dark")
 
 every_width = pytest.mark.parametrize("width", WIDTHS)
 every_theme = pytest.mark.parametrize("theme", THEMES)
-every_page = pytest.mark.parametrize("page", PAGES)
+# One of the pages that show tests stands for them all.
+every_page = pytest.mark.parametrize("page", [*PAGES, "checks/test_statements_derivatives"])
 
 # Sections out of sight are not laid out, and their places are guesses. This lays out everything.
 LAY_OUT = "section { content-visibility: visible !important }"

@@ -100,12 +100,16 @@ class Writer:
 
     def pytest_sessionfinish(self) -> None:
         path = ROOT / REPORT
-        saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+        saved = json.loads(before)
         if saved.get("sources") != self.sources:
             saved = {"sources": self.sources, "tests": {}, "mutants": {}}
         saved["tests"] |= self.tests
         saved["mutants"] |= self.mutants
+        text = json.dumps(saved, indent=1, sort_keys=True) + "\n"
+        if text == before:
+            return  # a book that was built with it is not out of date
         path.parent.mkdir(exist_ok=True)
         unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps(saved, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)

@@ -30,7 +30,6 @@ from book_source import (
     none,
     reference_problems,
     roles,
-    statement_marks,
     statement_problems,
     statements,
     stderr_problems,
@@ -77,19 +76,6 @@ def test_statements_are_labelled_and_proved(page: str) -> None:
 
 def test_labels_are_unique() -> None:
     none(duplicates(d.label for text in TEXTS.values() for d in directives(text)))
-
-
-def test_every_statement_has_a_test_and_every_test_a_statement() -> None:
-    stated = {statement.label for text in TEXTS.values() for statement in statements(text)}
-    tested = {
-        label
-        for path in sorted((ROOT / "tests").glob("test_*.py"))
-        for label in statement_marks(path.read_text(encoding="utf-8"))
-    }
-    none(
-        [f"no test is marked with the statement {label}" for label in sorted(stated - tested)]
-        + [f"a test is marked with {label}, no statement" for label in sorted(tested - stated)]
-    )
 
 
 @every_chapter
@@ -304,22 +290,6 @@ def test_statement_checker() -> None:
 def test_duplicates() -> None:
     assert duplicates(["a", "b", "", ""]) == []
     assert duplicates(["a", "b", "a"]) == ["a"]
-
-
-def test_statement_marks_count_on_test_functions_alone() -> None:
-    source = textwrap.dedent("""\
-        @pytest.mark.statement("thm-order")
-        @pytest.mark.statement("thm-two")
-        @given(x=numbers)
-        def test_order(x): ...
-
-        @pytest.mark.statement("thm-helper")
-        def helper(): ...
-
-        # @pytest.mark.statement("thm-comment")
-        def test_other(): "pytest.mark.statement('thm-string')"
-        """)
-    assert statement_marks(source) == ["thm-order", "thm-two"]
 
 
 def test_exercise_checker() -> None:

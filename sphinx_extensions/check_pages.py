@@ -1,0 +1,77 @@
+"""The tests of the statements as pages of the site, so that links to them work wherever it is read.
+
+A page shows one file, cut at its functions; above each test stand the statements that it checks
+and the deliberate faults on which it was seen to fail.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from checks import ROOT, Check, checks, mutants
+from markupsafe import Markup
+from sphinx.application import Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
+from statement_index import numbered, pages
+
+
+def cut(source: str) -> Iterator[tuple[str, str]]:
+    """Cut a file before each test function: name of the test, or "", and the lines."""
+    lines, start, name = source.splitlines(keepends=True), 0, ""
+    for node in ast.parse(source).body:
+        is_test = isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+        if not is_test and not name:
+            continue
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1
+        while first > start and lines[first - 1].startswith("#"):  # its comment or heading
+            first -= 1
+        yield name, "".join(lines[start:first])
+        start, name = first, getattr(node, "name", "") if is_test else ""
+    yield name, "".join(lines[start:])
+
+
+def statements(app: Sphinx) -> dict[str, tuple[str, str]]:
+    """Page and name of every numbered statement, such as "Theorem 4.1", by its label."""
+    return {
+        statement["label"]: (place, name)
+        for place in pages(app.env)
+        for statement, name in numbered(app.env, place)
+    }
+
+
+def check_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    if not isinstance(app.builder, StandaloneHTMLBuilder):
+        return
+    stated, faults = statements(app), mutants(ROOT)
+    files: dict[str, list[Check]] = {}
+    for check in checks(ROOT):
+        files.setdefault(check.file, []).append(check)
+    for file, its in files.items():
+        page = its[0].page
+        parts = []
+        for test, source in cut((ROOT / file).read_text(encoding="utf-8")):
+            if not source.strip():
+                continue
+            labels = [check.statement for check in its if check.test == test]
+            places = [(label, *stated[label]) for label in labels if label in stated]
+            parts.append(
+                {
+                    "test": test,
+                    "statements": [
+                        (app.builder.get_relative_uri(page, place) + f"#{label}", name)
+                        for label, place, name in places
+                    ],
+                    "faults": [m.fault for m in faults if m.tests == file and test in m.caught_by],
+                    "code": Markup(
+                        app.builder.highlighter.highlight_block(source.strip("\n"), "python")
+                    ),
+                }
+            )
+        yield page, {"title": file, "file": file, "parts": parts}, "check_page.html"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("html-collect-pages", check_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
