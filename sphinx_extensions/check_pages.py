@@ -7,6 +7,7 @@ and the deliberate faults on which it was seen to fail.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,26 +51,37 @@ def check_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         files.setdefault(check.file, []).append(check)
     for file, its in files.items():
         page = its[0].page
-        parts = []
+        places = Counter(stated[check.statement][0] for check in its if check.statement in stated)
+        if not places:
+            continue  # none of its statements is in this book
+        [(chapter, _)] = places.most_common(1)
+        chapter_title = app.env.titles[chapter].astext()
+        context = {
+            "title": f"Checks: {chapter_title}",
+            "file": file,
+            "chapter": chapter,
+            "chapter_title": chapter_title,
+            "parts": [],
+        }
         for test, source in cut((ROOT / file).read_text(encoding="utf-8")):
             if not source.strip():
                 continue
             labels = [check.statement for check in its if check.test == test]
-            places = [(label, *stated[label]) for label in labels if label in stated]
-            parts.append(
+            code = app.builder.highlighter.highlight_block(source.strip("\n"), "python")
+            context["parts"].append(
                 {
                     "test": test,
                     "statements": [
                         (app.builder.get_relative_uri(page, place) + f"#{label}", name)
-                        for label, place, name in places
+                        for label in labels
+                        if label in stated
+                        for place, name in [stated[label]]
                     ],
                     "faults": [m.fault for m in faults if m.tests == file and test in m.caught_by],
-                    "code": Markup(
-                        app.builder.highlighter.highlight_block(source.strip("\n"), "python")
-                    ),
+                    "code": Markup(code.replace("<pre>", '<pre tabindex="0">')),
                 }
             )
-        yield page, {"title": file, "file": file, "parts": parts}, "check_page.html"
+        yield page, context, "check_page.html"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

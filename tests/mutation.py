@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from checks import ROOT, Mutant
 
-LIBRARIES = ["torch", "scipy.stats", "sympy", "mpmath", "hypothesis", "sklearn", "pytest"]
+LIBRARIES = ["torch", "scipy.stats", "sympy", "mpmath", "hypothesis", "sklearn", "transformers"]
 SECONDS = 300
 
 # They say that the fault is no fault of the formula, but text that does not run.

@@ -220,7 +220,8 @@ def assert_within(actual: Any, expected: Any, bound: Any = 0.0, *, rel: Any = 0.
         error = torch.where(actual.double() == want, 0.0, error).flatten()
         allowed = torch.as_tensor(bound).double()
         if rel:
-            allowed = torch.maximum(allowed, rel * want.abs())
+            size = torch.where(want.isinf(), 0.0, want.abs())
+            allowed = torch.maximum(allowed, rel * size)
         allowed = allowed.expand(want.shape).flatten()
         errors, most = error.tolist(), allowed.tolist()
     else:
@@ -229,7 +230,8 @@ def assert_within(actual: Any, expected: Any, bound: Any = 0.0, *, rel: Any = 0.
         bounds = bounds * len(got) if len(bounds) == 1 else bounds
         assert len(got) == len(wanted) == len(bounds), f"{len(got)} numbers, not {len(wanted)}"
         errors = [0 if a == b else abs(a - b) for a, b in zip(got, wanted, strict=True)]
-        most = [max(b, rel * abs(w)) if rel else b for b, w in zip(bounds, wanted, strict=True)]
+        sizes = [abs(w) if mp.isfinite(w) else 0 for w in wanted]
+        most = [max(b, rel * size) for b, size in zip(bounds, sizes, strict=True)]
     for e, m in zip(errors, most, strict=True):
         assert e <= m, f"off by {float(e):.3g}, allowed {float(m):.3g}: {actual} is not {expected}"
         note_error(float(e), float(m))

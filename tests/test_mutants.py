@@ -5,6 +5,7 @@ Run all mutants of a chapter with ``pytest tests/test_mutants.py -k categorical-
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,26 @@ def test_every_check_catches_a_fault() -> None:
         ]
         + [f"{file} has no check {test}" for file, test in sorted(caught - exist)]
     )
+
+
+# What changes nothing, or cannot run, is no fault.
+VARIANCE = "self.probs * (1 - self.probs)"
+NO_FAULTS = {
+    "(1 - self.probs) * self.probs": "passes all the same",
+    "self.probs * (1 - probabilities)": "no fault of the formula: NameError",
+    "self.probs * (1 - ": "SyntaxError",
+}
+
+
+@pytest.mark.parametrize("new", NO_FAULTS)
+def test_what_is_no_fault_is_reported(new: str, tmp_path: Path) -> None:
+    test = "test_mean_and_variance_of_an_event"
+    mutant = Mutant("categorical", 0, "", "omnivault/distributions.py", VARIANCE, new, (test,))
+    assert NO_FAULTS[new] in "\n".join(problems_with(mutant, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(("old", "times"), [("no such line", "0"), ("import", "[1-9]")])
+def test_a_place_that_is_not_one_place_is_reported(old: str, times: str, tmp_path: Path) -> None:
+    mutant = Mutant("categorical", 0, "", "omnivault/sampling.py", old, "", ("test",))
+    [problem] = problems_with(mutant, tmp_path / "copy")
+    assert re.search(rf"occurs {times}\d* times", problem)

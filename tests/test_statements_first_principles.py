@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import scipy.special
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +15,13 @@ from strategies import (
     as_double,
     assert_within,
     exact_softmax,
+    exactly,
     finite_rows,
     log_softmax_bound,
     rows,
     softmax_bound,
     temperatures,
+    total,
     unit,
     whole_rows,
 )
@@ -35,24 +38,35 @@ B = [-12.0, 120.0, -203.0, 2.0]
 # softmax-definition -------------------------------------------------------------------------------
 
 
-@pytest.mark.statement("softmax-definition")
+@pytest.mark.statement("softmax-definition", "exact")
 @given(rows(), temperatures())
 def test_each_share_is_its_exponential_over_the_sum(z: Tensor, temperature: float) -> None:
     p = softmax(z, temperature=temperature)
     # No largest logit is subtracted here: 50 digits with an unbounded exponent need no shift.
     weights = [mp.exp(mp.mpf(x) / temperature) for x in z.tolist()]
-    total = mp.fsum(weights)
-    assert_within(p, as_double([w / total for w in weights]), softmax_bound(z, temperature))
+    everything = mp.fsum(weights)
+    assert_within(p, as_double([w / everything for w in weights]), softmax_bound(z, temperature))
 
 
-@pytest.mark.statement("softmax-definition")
+@pytest.mark.statement("softmax-definition", "exact", "torch", "scipy")
+@given(rows(), st.sampled_from([0.125, 1.0, 64.0]))
+def test_softmax_of_other_libraries_is_this_one(z: Tensor, temperature: float) -> None:
+    # They know no temperature; these divide without rounding.
+    scaled = z / temperature
+    expected, bound = as_double(exact_softmax(z, temperature)), softmax_bound(z, temperature)
+    assert_within(torch.softmax(scaled, 0), expected, bound)
+    assert_within(torch.from_numpy(scipy.special.softmax(scaled.numpy())), expected, bound)
+    assert_within(softmax(z, temperature=temperature), expected, bound)
+
+
+@pytest.mark.statement("softmax-definition", "exact")
 @given(rows(), temperatures())
 def test_shares_are_positive_and_sum_to_one(z: Tensor, temperature: float) -> None:
     # Gaps of at most 60 over a temperature of at least 0.1: exp(-600) is a normal float64.
     p = softmax(z, temperature=temperature)
     assert bool((p > 0).all())
     # One sum, one quotient each and the sum that is taken here.
-    assert abs(math.fsum(p.tolist()) - 1) <= (len(z) + 2) * U
+    assert_within(total(exactly(p)), 1, (len(z) + 2) * U)
 
 
 @pytest.mark.statement("softmax-definition")
@@ -78,12 +92,16 @@ def test_edges_are_met_exactly(
 @pytest.mark.statement("softmax-definition")
 def test_the_numbers_of_the_running_examples() -> None:
     a, b = (torch.tensor(row, dtype=torch.float64) for row in (A, B))
-    assert softmax(a).tolist() == pytest.approx([0.0047, 0.2583, 0.7020, 0.0350], abs=5e-5)
-    assert (a - 6).exp().tolist() == pytest.approx([0.006738, 0.3679, 1, 0.04979], rel=1e-4)
-    assert (a - 6).exp().sum().item() == pytest.approx(1.4244, abs=5e-5)
-    assert softmax(b).tolist() == pytest.approx([4.7e-58, 1, 5.3e-141, 5.7e-52], rel=1e-2)
-    assert a.exp().tolist() == pytest.approx([2.718, 148.4, 403.4, 20.09], rel=3e-4)
-    assert b.exp().tolist() == pytest.approx([6.14e-6, 1.304e52, 6.89e-89, 7.389], rel=1e-3)
+
+    def printed(values: Tensor, digits: int) -> str:
+        return " ".join(f"{x:.{digits}g}" for x in values.tolist())
+
+    assert [round(x, 4) for x in softmax(a).tolist()] == [0.0047, 0.2583, 0.7020, 0.0350]
+    assert printed((a - 6).exp(), 4) == "0.006738 0.3679 1 0.04979"
+    assert round((a - 6).exp().sum().item(), 4) == 1.4244
+    assert printed(softmax(b), 2) == "4.7e-58 1 5.3e-141 5.7e-52"
+    assert printed(a.exp(), 5) == "2.7183 148.41 403.43 20.086"
+    assert printed(b.exp(), 4) == "6.144e-06 1.304e+52 6.89e-89 7.389"
 
 
 # exponential-weights ------------------------------------------------------------------------------
@@ -107,7 +125,7 @@ def largest_change(f: Weight, k: int) -> float:
     return max(changes)
 
 
-@pytest.mark.statement("exponential-weights")
+@pytest.mark.statement("exponential-weights", "exact")
 @given(
     rows(2, 6, bound=20.0),
     st.floats(-50.0, 50.0),
@@ -122,12 +140,12 @@ def test_shares_of_exponential_weights_do_not_move(
 
     scores = [mp.mpf(x) for x in z.tolist()]
     for moved in (scores, [x + mp.mpf(c) for x in scores]):
-        total = mp.fsum(f(x) for x in moved)
+        everything = mp.fsum(f(x) for x in moved)
         p = softmax(z, temperature=1 / beta)
         # 1 / beta is rounded once more than the bound counts.
         gap = (z.max() - z) * beta
         bound = softmax_bound(z, 1 / beta) + p * U * (gap + (p * gap).sum())
-        assert_within(p, as_double([f(x) / total for x in moved]), bound)
+        assert_within(p, as_double([f(x) / everything for x in moved]), bound)
 
 
 @pytest.mark.statement("exponential-weights")
@@ -160,7 +178,7 @@ def test_shares_of_any_other_increasing_weight_move(f: Weight, k: int) -> None:
 @pytest.mark.parametrize("beta", [0.2, 1.0, 3.0])
 def test_the_same_search_finds_no_move_for_an_exponential(k: int, beta: float) -> None:
     # Exponents up to 3 * 10, each rounded by u relative to its size, a few roundings besides.
-    assert largest_change(lambda x: 2.5 * math.exp(beta * x), k) <= 100 * U
+    assert_within(largest_change(lambda x: 2.5 * math.exp(beta * x), k), 0, 100 * U)
 
 
 @pytest.mark.statement("exponential-weights")
@@ -178,20 +196,18 @@ def test_a_rule_that_does_not_move_gives_back_an_exponential(temperature: float,
     assert r > 1
     for n in range(-8, 9):
         # r was rounded: n times its relative error, and as much for the exponent n / T.
-        assert weight(float(n)) == pytest.approx(
-            r**n, rel=(8 + 8 * abs(n) * (1 + 1 / temperature)) * U
-        )
+        assert_within(weight(float(n)), r**n, rel=(8 + 8 * abs(n) * (1 + 1 / temperature)) * U)
     for x in (0.5, 0.25, 0.125, -0.375):
         # Continuity carries the law from the integers to the fractions: f(x)^8 = f(8 x).
-        assert weight(x) ** 8 == pytest.approx(weight(8 * x), rel=200 * U)
+        assert_within(weight(x) ** 8, weight(8 * x), rel=200 * U)
     beta = math.log(r)
-    assert beta == pytest.approx(1 / temperature, rel=16 * U)
+    assert_within(beta, 1 / temperature, rel=16 * U)
 
 
 # luce-choice --------------------------------------------------------------------------------------
 
 
-@pytest.mark.statement("luce-choice")
+@pytest.mark.statement("luce-choice", "exact")
 @given(rows(2, 8), temperatures())
 def test_log_odds_are_the_difference_over_the_temperature(z: Tensor, temperature: float) -> None:
     log_p = log_softmax(z, temperature=temperature)
@@ -203,10 +219,10 @@ def test_log_odds_are_the_difference_over_the_temperature(z: Tensor, temperature
     p = softmax(z, temperature=temperature)
     exact = mp.exp((mp.mpf(z[0].item()) - mp.mpf(z[1].item())) / temperature)
     relative = softmax_bound(z, temperature)[:2] / p[:2]
-    assert abs(mp.mpf(p[0].item()) / mp.mpf(p[1].item()) / exact - 1) <= 1.1 * relative.sum().item()
+    assert_within(mp.mpf(p[0].item()) / p[1].item(), exact, rel=1.1 * relative.sum().item())
 
 
-@pytest.mark.statement("luce-choice")
+@pytest.mark.statement("luce-choice", "exact")
 @given(rows(1, 8), temperatures())
 def test_nothing_but_softmax_has_these_log_odds(z: Tensor, temperature: float) -> None:
     # Odds against the first class and a sum of one determine p: p_i = odds_i p_1, sum p_i = 1.
@@ -226,7 +242,7 @@ def test_log_odds_of_two_classes_do_not_see_the_others(
         p = softmax(torch.cat([pair, rest]), temperature=temperature)
         ratios.append((p[0] / p[1]).item())
     # Gaps of at most 20 / 0.5, rounded three times, in numerator and denominator, twice.
-    assert ratios[0] == pytest.approx(ratios[1], rel=(2 * 2 * 3 * 40 + 16) * U)
+    assert_within(ratios[0], ratios[1], rel=(2 * 2 * 3 * 40 + 16) * U)
 
 
 @pytest.mark.statement("luce-choice")
@@ -234,7 +250,7 @@ def test_log_odds_see_the_pair() -> None:
     # The control: what the test above holds fixed does move when the pair does.
     p = softmax(torch.tensor([1.0, 0.0, 5.0], dtype=torch.float64), temperature=2.0)
     q = softmax(torch.tensor([2.0, 0.0, 5.0], dtype=torch.float64), temperature=2.0)
-    assert (q[0] / q[1] / (p[0] / p[1])).item() == pytest.approx(math.exp(0.5), rel=16 * U)
+    assert_within(q[0] / q[1] / (p[0] / p[1]), math.exp(0.5), rel=16 * U)
 
 
 @pytest.mark.statement("luce-choice")
@@ -249,7 +265,7 @@ def test_log_odds_survive_where_the_share_does_not(gap: float, dtype: torch.dtyp
 # base-is-temperature ------------------------------------------------------------------------------
 
 
-@pytest.mark.statement("base-is-temperature")
+@pytest.mark.statement("base-is-temperature", "exact")
 @given(rows(1, 6, bound=10.0), st.floats(1.01, 1000.0))
 def test_a_base_above_one_is_a_temperature(z: Tensor, base: float) -> None:
     powers = [mp.mpf(base) ** mp.mpf(x) for x in z.tolist()]
@@ -262,7 +278,7 @@ def test_a_base_above_one_is_a_temperature(z: Tensor, base: float) -> None:
     assert_within(p, expected, bound)
 
 
-@pytest.mark.statement("base-is-temperature")
+@pytest.mark.statement("base-is-temperature", "exact")
 @given(whole_rows(2, 6, bound=5), st.floats(0.05, 0.95))
 def test_a_base_below_one_reverses_the_order(z: Tensor, base: float) -> None:
     powers = [mp.mpf(base) ** mp.mpf(x) for x in z.tolist()]
@@ -276,6 +292,16 @@ def test_a_base_below_one_reverses_the_order(z: Tensor, base: float) -> None:
     gap = (z - z.min()) / temperature
     bound = softmax_bound(-z, temperature) + 2 * p * U * (gap + (p * gap).sum())
     assert_within(p, expected, bound)
+
+
+@pytest.mark.statement("base-is-temperature", "exact")
+@given(whole_rows(2, 6, bound=5), st.floats(1.01, 1000.0))
+def test_a_base_above_one_keeps_the_order(z: Tensor, base: float) -> None:
+    powers = [mp.mpf(base) ** mp.mpf(x) for x in z.tolist()]
+    p = softmax(z, temperature=1 / math.log(base))
+    for i in range(len(z)):
+        for j in range(len(z)):
+            assert (z[i] > z[j]).item() == (powers[i] > powers[j]) == (p[i] > p[j]).item()
 
 
 @pytest.mark.statement("base-is-temperature")
@@ -316,7 +342,7 @@ def test_any_finite_logits_have_finite_shares(data: st.DataObject, temperature: 
         p = softmax(z, temperature=temperature)
         assert not p.isnan().any()
         k, u = len(z), unit(dtype)
-        assert p.double().sum().item() == pytest.approx(1, abs=(k + 2) * u)
+        assert_within(p.double().sum(), 1, (k + 2) * u)
         # exp(0) over a sum in [1, K].
         assert (1 - (k + 2) * u) / k <= p.max().item() <= 1
 
@@ -328,24 +354,35 @@ def test_shifted_exponentials_add_up_to_between_one_and_k(z: Tensor, temperature
     assert bool((exponents <= 0).all())
     weights = exponents.exp()
     assert int((weights == 1).sum()) >= int((z == z.max()).sum()) >= 1
-    total = weights.sum().item()
-    assert 1 <= total <= len(z)
+    added = weights.sum().item()
+    assert 1 <= added <= len(z)
     # The package's largest share is one over that sum.
     p = softmax(z, temperature=temperature)
-    assert p.max().item() == pytest.approx(1 / total, rel=8 * U)
-    assert_within(p, weights / total, 8 * U * p + 1e-320)
+    assert_within(p.max(), 1 / added, rel=8 * U)
+    assert_within(p, weights / added, 8 * U * p + 1e-320)
 
 
-@pytest.mark.statement("max-shift")
+@pytest.mark.statement("max-shift", "exact")
 @given(rows(bound=1e3), temperatures())
 def test_the_shift_changes_nothing_in_exact_arithmetic(z: Tensor, temperature: float) -> None:
     plain = [mp.exp(mp.mpf(x) / temperature) for x in z.tolist()]
-    total = mp.fsum(plain)
-    for unshifted, shifted in zip(plain, exact_softmax(z, temperature), strict=True):
-        assert abs(unshifted / total - shifted) <= mp.mpf(10) ** -45 * shifted
+    shifted = [mp.exp((mp.mpf(x) - mp.mpf(z.max().item())) / temperature) for x in z.tolist()]
+    sides = [[w / mp.fsum(weights) for w in weights] for weights in (plain, shifted)]
+    assert_within(*sides, rel=mp.mpf(10) ** -45)
+    assert min(shifted) > 0
+    assert max(shifted) == 1
+    assert 1 <= mp.fsum(shifted) <= len(z)
 
 
 @pytest.mark.statement("max-shift")
+def test_a_shifted_exponential_may_still_round_to_zero() -> None:
+    b = torch.tensor(B, dtype=torch.float64)
+    for z, zeros in ((b, 0), (b.float(), 3)):
+        weights = (z - z.max()).exp()
+        assert int((weights == 0).sum()) == int((softmax(z) == 0).sum()) == zeros
+
+
+@pytest.mark.statement("max-shift", "exact")
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [
