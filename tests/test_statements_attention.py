@@ -22,6 +22,8 @@ from strategies import (
     assert_within,
     exact_softmax,
     rows,
+    sigma,
+    smallest,
     softmax_bound,
     temperatures,
     unit,
@@ -38,9 +40,8 @@ U = unit(torch.float64)
 # What 50 digits leave of 1 - 1.
 ZERO = mp.mpf(10) ** -45
 
-# Draws have fixed seeds: a test of a distribution passes always or never. Were the seeds new, it
-# would fail a true statement this often; there are fewer than 100 such tests in the file, so all
-# together less than once in a million.
+# Draws have fixed seeds: a test of a distribution passes always or never. Were the seeds new, each
+# comparison of a p-value with this would fail a true statement this often.
 FALSE_ALARM = 1e-8
 
 
@@ -106,7 +107,7 @@ def exact_scores(q: Tensor, k: Tensor) -> list[Fraction]:
     ]
 
 
-@pytest.mark.statement("key-bias")
+@pytest.mark.statement("key-bias", "exact", "torch")
 @given(st.data(), st.integers(1, 5), st.integers(1, 4), temperatures())
 def test_a_bias_of_the_keys_shifts_all_scores_alike(
     data: st.DataObject, n: int, d: int, tau: float
@@ -160,14 +161,15 @@ def test_examples_of_both_biases(
     k, b = torch.tensor(keys, dtype=torch.float64), row(bias)
     q = torch.linspace(-1, 1, len(bias), dtype=torch.float64) + 0.5
     weights = softmax(k @ q, temperature=tau)
-    torch.testing.assert_close(softmax((k + b) @ q, temperature=tau), weights)
+    assert_within(softmax((k + b) @ q, temperature=tau), weights, 1e-14)
     # Of the logarithm, which does not saturate.
     moved = log_softmax(k @ (q + b), temperature=tau) - log_softmax(k @ q, temperature=tau)
     assert (moved.abs().max().item() > 1e-3) == changed
-    assert changed or moved.abs().max().item() < 1e-14
+    if not changed:
+        assert_within(moved, torch.zeros_like(moved), 1e-14)
 
 
-@pytest.mark.statement("key-bias")
+@pytest.mark.statement("key-bias", "torch")
 @pytest.mark.parametrize("causal", [False, True])
 def test_fused_attention_ignores_a_bias_of_the_keys(causal: bool) -> None:
     q, k, v = normal(3, 2, 10, 16, seed=1)
@@ -177,16 +179,16 @@ def test_fused_attention_ignores_a_bias_of_the_keys(causal: bool) -> None:
         def attend(q: Tensor, k: Tensor, scale: float = 1 / tau) -> Tensor:
             return scaled_dot_product_attention(q, k, v, scale=scale, is_causal=causal)
 
-        torch.testing.assert_close(attend(q, k + b), attend(q, k), rtol=0, atol=1e-12)
+        assert_within(attend(q, k + b), attend(q, k), 1e-12)
         assert (attend(q + b, k) - attend(q, k)).abs().max() > 0.01
         # A mask is no matter: the weights of what is left are a softmax as well.
         scores = q @ k.mT
         if causal:
             scores = scores.masked_fill(torch.ones(10, 10).triu(1).bool(), -torch.inf)
-        torch.testing.assert_close(softmax(scores, temperature=tau) @ v, attend(q, k + b))
+        assert_within(softmax(scores, temperature=tau) @ v, attend(q, k + b), 1e-12)
 
 
-@pytest.mark.statement("key-bias")
+@pytest.mark.statement("key-bias", "torch")
 def test_a_whole_layer_ignores_the_bias_of_its_key_projection() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -200,12 +202,12 @@ def test_a_whole_layer_ignores_the_bias_of_its_key_projection() -> None:
             layer.in_proj_bias[8 * part : 8 * part + 8] += b
             changes[name] = (layer(x, x, x)[0] - before).abs().max().item()
             layer.in_proj_bias[8 * part : 8 * part + 8] -= b
-    assert changes["key"] < 1e-14
+    assert_within(changes["key"], 0, 1e-14)
     assert changes["query"] > 1e-3
     assert changes["value"] > 1e-3
 
 
-@pytest.mark.statement("key-bias")
+@pytest.mark.statement("key-bias", "torch")
 def test_the_gradient_of_the_key_bias_is_zero() -> None:
     q, k, v = normal(3, 7, 4, seed=6)
     slopes = []
@@ -215,7 +217,7 @@ def test_the_gradient_of_the_key_bias_is_zero() -> None:
         out = softmax(query @ keys.mT, temperature=2.0) @ v
         (slope,) = torch.autograd.grad((out * normal(7, 4, seed=7)).sum(), b)
         slopes.append(slope.norm().item())
-    assert slopes[0] < 1e-14
+    assert_within(slopes[0], 0, 1e-14)
     assert slopes[1] > 0.01
 
 
@@ -227,14 +229,14 @@ def test_a_bias_that_differs_between_the_keys_counts() -> None:
     turned = torch.stack([angles.cos(), angles.sin()], dim=-1).double()
     moved = softmax((k + turned) @ q) - softmax(k @ q)
     assert moved.abs().max() > 0.01
-    torch.testing.assert_close(softmax((k + b) @ q), softmax(k @ q))
+    assert_within(softmax((k + b) @ q), softmax(k @ q), 1e-14)
 
 
 @pytest.mark.statement("key-bias")
 def test_in_floating_point_a_bias_can_swallow_the_keys() -> None:
     q, k = torch.tensor([1.0, 1.0]), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     assert softmax((k + 5e7) @ q).tolist() == [0.5, 0.5]
-    assert softmax(k @ q)[0].item() == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-6)
+    assert_within(softmax(k @ q)[0].item(), sigma(1), rel=1e-7)
 
 
 # dot-product-variance -----------------------------------------------------------------------------
@@ -277,7 +279,7 @@ def inner_product(*components: Fraction) -> Fraction:
     return sum((a * b for a, b in zip(components[:d], components[d:], strict=True)), Fraction(0))
 
 
-@pytest.mark.statement("dot-product-variance")
+@pytest.mark.statement("dot-product-variance", "exact")
 @settings(max_examples=60)
 @given(st.integers(1, 3), st.data())
 def test_the_variance_is_the_width_whatever_the_distributions(d: int, data: st.DataObject) -> None:
@@ -294,7 +296,7 @@ def test_the_variance_is_the_width_whatever_the_distributions(d: int, data: st.D
     assert moments(product)[1] / d == 1
 
 
-@pytest.mark.statement("dot-product-variance")
+@pytest.mark.statement("dot-product-variance", "exact")
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 def test_signs_sum_to_a_random_walk(d: int) -> None:
     product = law_of(inner_product, *[SIGNS] * (2 * d))
@@ -305,7 +307,7 @@ def test_signs_sum_to_a_random_walk(d: int) -> None:
     assert has_moments(product, 0, d)
 
 
-@pytest.mark.statement("dot-product-variance")
+@pytest.mark.statement("dot-product-variance", "symbolic")
 def test_means_and_variances_of_products_in_symbols() -> None:
     m, n, s, t = sp.symbols("m n s t", real=True)
     # Of independent variables with means m and n and variances s and t.
@@ -317,18 +319,18 @@ def test_means_and_variances_of_products_in_symbols() -> None:
         assert variance.subs({m: 0, n: 0, s: 1, t: 1} | value) == 2
 
 
-@pytest.mark.statement("dot-product-variance")
+@pytest.mark.statement("dot-product-variance", "scipy")
 def test_normal_components_by_quadrature() -> None:
     # The product of two standard normal variables has the density K_0(|x|) / pi.
     for power in (0, 2):
         moment, error = scipy.integrate.quad(
             lambda x, power=power: 2 * x**power * scipy.special.k0(x) / math.pi, 0, math.inf
         )
-        assert moment == pytest.approx(1.0, abs=1e-7)
+        assert_within(moment, 1, 1e-9)
         assert error < 1e-7
 
 
-@pytest.mark.statement("dot-product-variance")
+@pytest.mark.statement("dot-product-variance", "exact")
 @pytest.mark.parametrize("d", [2, 3])
 def test_what_happens_without_the_hypotheses(d: int) -> None:
     # The same vector twice: the mean is d.
@@ -349,7 +351,7 @@ def test_what_happens_without_the_hypotheses(d: int) -> None:
     assert has_moments(law_of(inner_product, *[wide] * d, *[SIGNS] * d), 0, 4 * d)
 
 
-@pytest.mark.statement("dot-product-variance")
+@pytest.mark.statement("dot-product-variance", "statistical", false_alarm=3e-9)
 @pytest.mark.parametrize("d", [1, 64])
 @pytest.mark.parametrize("name", ["normal", "uniform", "skewed", "signs"])
 def test_drawn_products_have_the_variance(name: str, d: int) -> None:
@@ -374,7 +376,7 @@ def test_drawn_products_have_the_variance(name: str, d: int) -> None:
 # attention-temperature ----------------------------------------------------------------------------
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "exact")
 @given(rows(1, 8, bound=6.0), rows(1, 6, bound=4.0), temperatures(0.1, 20.0))
 def test_the_norm_of_the_query_divides_the_temperature(g: Tensor, q: Tensor, tau: float) -> None:
     norm = q.norm().item()
@@ -404,7 +406,7 @@ def drawn_weights(q: Tensor, tau: float, n: int, rows: int = 10_000) -> Tensor:
     return log_softmax(scores, temperature=tau)
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "statistical", false_alarm=1.2e-7)
 @pytest.mark.parametrize(("values", "tau", "n"), QUERIES)
 def test_log_odds_of_weights_are_normal_with_the_temperature(
     values: list[float], tau: float, n: int
@@ -425,7 +427,7 @@ def test_log_odds_of_weights_are_normal_with_the_temperature(
         assert scipy.stats.kstest(odds.numpy() * wrong, "norm").pvalue < FALSE_ALARM
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "statistical", false_alarm=2.4e-7)
 @pytest.mark.parametrize(("values", "tau", "n"), QUERIES)
 def test_weights_have_the_law_of_a_softmax_of_normal_logits(
     values: list[float], tau: float, n: int
@@ -444,7 +446,7 @@ def test_weights_have_the_law_of_a_softmax_of_normal_logits(
         assert result.pvalue > FALSE_ALARM
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "statistical", false_alarm=1e-8)
 def test_each_class_is_the_largest_equally_often() -> None:
     q = row([3.0, -4.0])
     winners = drawn_weights(q, 1.0, 6).argmax(-1)
@@ -452,7 +454,7 @@ def test_each_class_is_the_largest_equally_often() -> None:
     assert scipy.stats.chisquare(counts.numpy()).pvalue > FALSE_ALARM
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "torch")
 def test_fused_attention_runs_at_the_temperature() -> None:
     for d in (1, 16, 64):
         q, k, v = normal(3, 2, 5, d, seed=d)
@@ -463,9 +465,9 @@ def test_fused_attention_runs_at_the_temperature() -> None:
                 # The scores in units of the norm, at tau over the norm.
                 g = k[head] @ (q[head, i] / norms[head, i])
                 weights = softmax(g, temperature=tau / norms[head, i].item())
-                torch.testing.assert_close(weights @ v[head], fused[head, i])
+                assert_within(weights @ v[head], fused[head, i], 1e-13)
         default = scaled_dot_product_attention(q, k, v)
-        torch.testing.assert_close(softmax(q @ k.mT, temperature=math.sqrt(d)) @ v, default)
+        assert_within(softmax(q @ k.mT, temperature=math.sqrt(d)) @ v, default, 1e-13)
 
 
 @pytest.mark.statement("attention-temperature")
@@ -475,7 +477,7 @@ def test_a_query_of_zero_has_no_temperature() -> None:
     assert softmax(k @ torch.zeros(3).double(), temperature=1.0).tolist() == [1 / 7] * 7
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "statistical", false_alarm=1.2e-7)
 @pytest.mark.parametrize("name", ["uniform", "sparse", "skewed", "signs"])
 def test_the_norm_of_a_query_is_about_the_root_of_its_width(name: str) -> None:
     q, largest = drawn_components(name, 10**6)
@@ -491,7 +493,7 @@ def test_the_norm_of_a_query_is_about_the_root_of_its_width(name: str) -> None:
     assert off < 0.015
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "statistical", false_alarm=4e-8)
 @pytest.mark.parametrize("d", [1, 64, 1024, 10**6])
 def test_the_squared_norm_of_a_normal_query_is_chi_square(d: int) -> None:
     square = normal(d, seed=15).square().sum().item()
@@ -499,23 +501,23 @@ def test_the_squared_norm_of_a_normal_query_is_chi_square(d: int) -> None:
     assert tail > FALSE_ALARM / 2
 
 
-@pytest.mark.statement("attention-temperature")
+@pytest.mark.statement("attention-temperature", "statistical", false_alarm=1e-23)
 def test_the_variance_of_a_component_is_what_the_norm_sees() -> None:
     q, _ = drawn_components("uniform", 10**6)
     root = math.sqrt(len(q))
     # A mean of 1 as well makes E[q^2] = 2 and the temperature 1 / sqrt(2); a standard deviation
     # of 3 makes it 1 / 3.
-    assert root / (q + 1).norm().item() == pytest.approx(1 / math.sqrt(2), rel=0.01)
-    assert root / (3 * q).norm().item() == pytest.approx(1 / 3, rel=0.01)
+    # Hoeffding: a mean of (q + 1)^2, at most 7.5, that is off by 0.039 has probability 1e-23.
+    assert abs(root / (q + 1).norm().item() * math.sqrt(2) - 1) <= 0.01
+    assert abs(root / (3 * q).norm().item() * 3 - 1) <= 0.01
 
 
 # attention-entropy --------------------------------------------------------------------------------
 
 
-@pytest.mark.statement("attention-entropy")
+@pytest.mark.statement("attention-entropy", "symbolic")
 def test_moments_of_the_proof_in_symbols() -> None:
-    t, g = sp.symbols("t g", positive=True), sp.Symbol("g", real=True)
-    (t, _) = t
+    t, g = sp.Symbol("t", positive=True), sp.Symbol("g", real=True)
     density = sp.exp(-(g**2) / 2) / sp.sqrt(2 * sp.pi)
     first = sp.simplify(sp.integrate(sp.exp(t * g) * density, (g, -sp.oo, sp.oo)))
     second = sp.simplify(sp.integrate(g * sp.exp(t * g) * density, (g, -sp.oo, sp.oo)))
@@ -526,19 +528,20 @@ def test_moments_of_the_proof_in_symbols() -> None:
     assert sp.simplify(limit - t**2 / 2) == 0
 
 
-@pytest.mark.statement("attention-entropy")
+@pytest.mark.statement("attention-entropy", "exact")
 @pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 2.0, 10.0])
 def test_the_limit_by_quadrature(temperature: float) -> None:
     t = 1 / mp.mpf(temperature)
-    with mp.workdps(25):
-        # Around t, where e^(tg) phi(g) has its mass.
-        points = [t - 15, t - 5, t, t + 5, t + 15]
-        first = mp.quad(lambda g: mp.exp(t * g) * mp.npdf(g), points)
-        second = mp.quad(lambda g: g * mp.exp(t * g) * mp.npdf(g), points)
-        assert abs(-mp.log(first) + t * second / first - 1 / (2 * mp.mpf(temperature) ** 2)) < 1e-18
+    # Around t, where e^(tg) phi(g) has its mass.
+    points = [t - 15, t - 5, t, t + 5, t + 15]
+    first = mp.quad(lambda g: mp.exp(t * g) * mp.npdf(g), points)
+    second = mp.quad(lambda g: g * mp.exp(t * g) * mp.npdf(g), points)
+    limit = 1 / (2 * mp.mpf(temperature) ** 2)
+    # The tails beyond 15 are left out: exp(-112).
+    assert_within(-mp.log(first) + t * second / first, limit, mp.mpf(10) ** -45)
 
 
-@pytest.mark.statement("attention-entropy")
+@pytest.mark.statement("attention-entropy", "exact")
 @given(rows(1, 8, bound=8.0), temperatures(0.2, 20.0))
 def test_what_is_missing_from_log_n_in_averages(g: Tensor, temperature: float) -> None:
     n, t = len(g), 1 / mp.mpf(temperature)
@@ -548,7 +551,7 @@ def test_what_is_missing_from_log_n_in_averages(g: Tensor, temperature: float) -
     missing = -mp.log(first) + t * second / first
     computed = math.log(n) - entropy(softmax(g, temperature=temperature)).item()
     # Entropies of up to log 8, from p with relative errors of gaps up to 16 / T.
-    assert computed == pytest.approx(float(missing), rel=0, abs=(24 * 16 / temperature + 64) * U)
+    assert_within(computed, missing, (24 * 16 / temperature + 64) * U)
     assert missing > -ZERO
 
 
@@ -560,7 +563,7 @@ def standard_deviation(t: float) -> float:
     return math.sqrt(math.exp(t * t) * (1 - t * t + t**4) - 1)
 
 
-@pytest.mark.statement("attention-entropy")
+@pytest.mark.statement("attention-entropy", "statistical", false_alarm=3e-5)
 @pytest.mark.parametrize("temperature", [0.8, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("seed", [16, 17])
 def test_long_contexts_miss_one_half_over_t_squared(seed: int, temperature: float) -> None:
@@ -568,8 +571,9 @@ def test_long_contexts_miss_one_half_over_t_squared(seed: int, temperature: floa
     limit = 1 / (2 * temperature**2)
     for n in (10**5, 10**6):
         missing = math.log(n) - entropy(softmax(g[:n], temperature=temperature)).item()
-        # Eight standard deviations: for a normal variable 1e-15, which leaves room for the skewness
-        # of the average of e^(tg). And a bias of the order 1 / n.
+        # Eight standard deviations, and a bias of the order 1 / n. The average of e^(tg) is skewed:
+        # at T = 0.8 one g of 6.4 is enough, and of new seeds one in 85,000 would fail (by Fourier
+        # inversion of the law of the linear term). All cases together: 2.4e-5.
         off = 8 * standard_deviation(1 / temperature) / math.sqrt(n) + 50 / n
         assert abs(missing - limit) <= off
     assert off < 0.04 * limit + 0.002
@@ -608,7 +612,7 @@ def test_other_scores_miss_something_else(t: float) -> None:
     n = 1000
     g = torch.cat([torch.ones(n // 2), -torch.ones(n // 2)]).double()
     missing = math.log(n) - entropy(softmax(g, temperature=1 / t)).item()
-    assert missing == pytest.approx(t * math.tanh(t) - math.log(math.cosh(t)), abs=1e-13)
+    assert_within(missing, t * math.tanh(t) - math.log(math.cosh(t)), 1e-14)
     assert abs(missing - t**2 / 2) > 0.01
 
 
@@ -624,7 +628,7 @@ def norm_of(jacobian: Tensor) -> float:
     return float(torch.linalg.svdvals(jacobian)[0])
 
 
-@pytest.mark.statement("attention-gradient")
+@pytest.mark.statement("attention-gradient", "torch")
 @given(rows(2, 8), st.sampled_from(SINGLE_DOUBLE))
 def test_a_gap_bounds_the_jacobian(s: Tensor, dtype: torch.dtype) -> None:
     s = s.to(dtype)
@@ -637,7 +641,7 @@ def test_a_gap_bounds_the_jacobian(s: Tensor, dtype: torch.dtype) -> None:
     assert norm_of(jacobian) <= bound + 8 * n * unit(dtype)
 
 
-@pytest.mark.statement("attention-gradient")
+@pytest.mark.statement("attention-gradient", "exact")
 @settings(max_examples=50)
 @given(whole_rows(2, 5, bound=20))
 def test_the_bound_in_exact_arithmetic(s: Tensor) -> None:
@@ -672,7 +676,7 @@ def test_two_keys_come_arbitrarily_close(gap: float) -> None:
     norm = norm_of(softmax_jacobian(s))
     # 2 p_1 p_2.
     expected = 2 * math.exp(-gap) / (1 + math.exp(-gap)) ** 2
-    assert norm == pytest.approx(expected, rel=1e-12)
+    assert_within(norm, expected, rel=1e-14)
     ratio = norm / (2 * math.exp(-gap))
     assert 0.25 * (1 - 1e-12) <= ratio <= 1 + 1e-12
     assert (ratio > 0.999) == (gap > 8)
@@ -689,15 +693,15 @@ def test_keys_tied_behind_the_first(n: int, gap: float) -> None:
     rest = (n - 1) * math.exp(-gap)
     p, missed = 1 / (1 + rest), rest / (1 + rest)
     eigenvalues = [p * missed * n / (n - 1)] + [missed / (n - 1)] * (n > 2)
-    assert norm == pytest.approx(max(eigenvalues), rel=1e-12)
+    assert_within(norm, max(eigenvalues), rel=1e-13)
     bound = 2 * (n - 1) * math.exp(-gap)
     assert norm <= bound * (1 + 1e-12)
     if gap >= 100:
         # n / (2 (n - 1)) of the bound, and no more.
-        assert norm / bound == pytest.approx(n / (2 * (n - 1)), rel=1e-12)
+        assert_within(norm / bound, n / (2 * (n - 1)), rel=1e-13)
 
 
-@pytest.mark.statement("attention-gradient")
+@pytest.mark.statement("attention-gradient", "exact")
 @pytest.mark.parametrize(
     "values",
     [
@@ -722,14 +726,14 @@ def test_edge_cases_of_the_bound(values: list[float], dtype: torch.dtype) -> Non
             for i, a in enumerate(exact)
         ]
     )
-    tolerance = 1 + 512 * unit(dtype)
-    assert norm_of(jacobian) == pytest.approx(norm_of(expected), rel=512 * unit(dtype), abs=1e-7)
+    rounding = 32 * unit(dtype)
+    assert_within(norm_of(jacobian), norm_of(expected), smallest(dtype), rel=rounding)
     bound = 2 * (len(values) - 1) * math.exp(-gap_of(s.double()))
-    # Half precision cannot hold exp(-50) and flushes it.
-    assert norm_of(jacobian) <= bound * tolerance
+    # float16 cannot hold exp(-50) and flushes it.
+    assert norm_of(jacobian) <= bound * (1 + rounding)
     if gap_of(s) == 0:
         assert bound >= 2
-        assert norm_of(jacobian) <= 0.5 * tolerance
+        assert norm_of(jacobian) <= 0.5 * (1 + rounding)
 
 
 @pytest.mark.statement("attention-gradient")
@@ -750,7 +754,7 @@ def test_scores_without_the_root_close_the_gradient_exponentially(n: int) -> Non
         norm = norm_of(softmax_jacobian(c * g))
         assert norm <= 2 * (n - 1) * math.exp(-c * gap) * (1 + 1e-9)
         logs.append(math.log(norm))
-    assert logs[0] - logs[1] == pytest.approx(20.0, rel=0.06)
+    assert_within(logs[0] - logs[1], 20, rel=1e-3)
 
 
 @pytest.mark.statement("attention-gradient")

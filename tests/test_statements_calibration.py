@@ -11,7 +11,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from mpmath import mp
@@ -37,11 +37,14 @@ from omnivault.softmax import log_softmax, softmax
 
 U = unit(torch.float64)
 
+# What 50 digits leave of 1 - 1.
+ZERO = mp.mpf(10) ** -45
+
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# The probability with which a test with random draws would fail at another seed, at most.
+# The probability with which labels drawn from softmax would fail at another seed, at most.
 FALSE_ALARM = 1e-6
 
 
@@ -130,7 +133,7 @@ def unfolded(population: Population) -> tuple[Tensor, Tensor]:
     return double([[float(p) for p in row] for row in rows]), torch.tensor(labels)
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "exact")
 @settings(max_examples=60)
 @given(populations())
 def test_the_choice_of_a_calibrated_model_is_right_as_often_as_it_says(
@@ -143,10 +146,10 @@ def test_the_choice_of_a_calibrated_model_is_right_as_often_as_it_says(
     # The package sees the same in any number of groups: shares of up to 54 inputs are rounded.
     probs, labels = unfolded(population)
     for bins in (1, 3, 15, 1000):
-        assert expected_calibration_error(probs, labels, bins) <= 64 * U
+        assert_within(expected_calibration_error(probs, labels, bins), 0, 64 * U)
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "exact")
 @given(populations(), st.data())
 def test_a_choice_that_is_less_often_right_shows_that_the_model_is_not_calibrated(
     population: Population, data: st.DataObject
@@ -186,7 +189,7 @@ EXAMPLE = [Kind(tenths(6, 4, 0), (6, 0, 4)), Kind(tenths(6, 0, 4), (6, 4, 0))]
 TWO_CLASSES = [Kind(tenths(6, 4), (8, 2)), Kind(tenths(4, 6), (6, 4))]
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "exact")
 @pytest.mark.parametrize(
     "population",
     [
@@ -205,10 +208,10 @@ def test_the_confidence_can_be_right_while_the_model_is_not_calibrated(
     assert all(c == right for c, right in given_confidence(population, RULES["the first"]).items())
     assert not is_calibrated(population)
     probs, labels = unfolded(population)
-    assert expected_calibration_error(probs, labels) <= 64 * U
+    assert_within(expected_calibration_error(probs, labels), 0, 64 * U)
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "exact")
 @given(st.lists(st.tuples(st.integers(10, 20), st.integers(0, 20)), min_size=1, max_size=5))
 def test_of_two_classes_a_confidence_that_only_one_claim_has_tells_all(
     claims: list[tuple[int, int]],
@@ -220,14 +223,14 @@ def test_of_two_classes_a_confidence_that_only_one_claim_has_tells_all(
     assert all(c == r for c, r in right.items()) == is_calibrated(population)
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "exact")
 def test_with_one_class_there_is_nothing_to_get_wrong() -> None:
     population = [Kind((Fraction(1),), (3,)), Kind((Fraction(1),), (5,))]
     assert is_calibrated(population)
     assert given_confidence(population, RULES["the first"]) == {1: 1}
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "exact")
 def test_a_tie_settled_by_more_than_the_claim_can_be_right_more_often() -> None:
     # Two kinds of input, each of one class, and the model answers one half to both.
     half = (Fraction(1, 2), Fraction(1, 2))
@@ -238,7 +241,7 @@ def test_a_tie_settled_by_more_than_the_claim_can_be_right_more_often() -> None:
     assert all(kind.counts[choice] == 1 for choice, kind in enumerate(population))
 
 
-@pytest.mark.statement("confidence-calibration")
+@pytest.mark.statement("confidence-calibration", "statistical", false_alarm=1e-6)
 @pytest.mark.parametrize(("temperature", "kept"), [(1.0, True), (0.8, False), (1.25, False)])
 def test_labels_drawn_from_softmax_make_its_confidence_right(
     temperature: float, kept: bool
@@ -318,6 +321,15 @@ def each_its_own(confidence: Fraction) -> Hashable:
     return confidence
 
 
+def two_claims(low: int, right: Fraction, high: int, wrong: Fraction) -> list[Claim]:
+    """Confidences in sixteenths, equally often, and how often each is right."""
+    half = Fraction(1, 2)
+    return [Claim(half, Fraction(low, 16), right), Claim(half, Fraction(high, 16), wrong)]
+
+
+NEVER, HALF_THE_TIME, ALWAYS = Fraction(0), Fraction(1, 2), Fraction(1)
+
+
 @st.composite
 def partitions(draw: DrawFn) -> dict[Fraction, int]:
     """Bins that need not be intervals."""
@@ -325,8 +337,9 @@ def partitions(draw: DrawFn) -> dict[Fraction, int]:
     return {Fraction(i + 1, 16): number for i, number in enumerate(numbers)}
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 @given(claim_lists(), st.integers(1, 20), st.integers(1, 4))
+@example(two_claims(3, ALWAYS, 5, NEVER), 2, 2)
 def test_binning_hides_and_splitting_hides_less(claims: list[Claim], bins: int, parts: int) -> None:
     coarse, fine = (true_error(claims, equal_width(n)) for n in (bins, bins * parts))
     assert coarse <= fine <= true_error(claims, each_its_own)
@@ -334,7 +347,7 @@ def test_binning_hides_and_splitting_hides_less(claims: list[Claim], bins: int, 
     assert true_error(claims, equal_width(32)) == true_error(claims, each_its_own)
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 @given(claim_lists(), partitions(), partitions())
 def test_so_do_bins_of_any_shape(
     claims: list[Claim], first: dict[Fraction, int], second: dict[Fraction, int]
@@ -352,10 +365,9 @@ def test_so_do_bins_of_any_shape(
     assert (coarse == unbinned) == all(len(both) == 1 for both in signs.values())
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 def test_more_bins_that_do_not_split_the_old_ones_can_hide_more() -> None:
-    half = Fraction(1, 2)
-    claims = [Claim(half, Fraction(7, 16), Fraction(1)), Claim(half, Fraction(9, 16), Fraction(0))]
+    claims = two_claims(7, ALWAYS, 9, NEVER)
     assert true_error(claims, equal_width(2)) == Fraction(9, 16)
     assert true_error(claims, equal_width(3)) == 0
     assert true_error(claims, equal_width(4)) == Fraction(9, 16)
@@ -373,8 +385,10 @@ def as_probabilities(confidences: Sequence[Fraction]) -> Tensor:
     return torch.cat([first, ((1 - first) / (CLASSES - 1)).expand(-1, CLASSES - 1)], -1)
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 @given(claim_lists(), st.integers(1, 20))
+# The second stands at the border between two bins, and belongs to the upper one.
+@example(two_claims(7, ALWAYS, 8, NEVER), 2)
 def test_on_all_of_a_population_the_package_computes_what_binning_leaves(
     claims: list[Claim], bins: int
 ) -> None:
@@ -388,7 +402,7 @@ def test_on_all_of_a_population_the_package_computes_what_binning_leaves(
         confidences += [confidence] * n
         labels += [0] * int(right * n) + [1] * (n - int(right * n))
     error = expected_calibration_error(as_probabilities(confidences), torch.tensor(labels), bins)
-    assert error == pytest.approx(float(true_error(claims, equal_width(bins))), abs=1e-14)
+    assert_within(error, true_error(claims, equal_width(bins)), 1e-14)
 
 
 Outcome = tuple[Fraction, int]
@@ -434,7 +448,7 @@ def expected_error(claims: list[Claim], n: int, bins: int) -> Fraction:
     return total(p * computed_error(sample, bins) for sample, p in table)
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 @settings(max_examples=60)
 @given(claim_lists(3), st.integers(1, 4), st.sampled_from([1, 2, 3, 5, 15]))
 def test_sampling_exaggerates(claims: list[Claim], n: int, bins: int) -> None:
@@ -448,7 +462,7 @@ def test_sampling_exaggerates(claims: list[Claim], n: int, bins: int) -> None:
         assert expected == true_error(claims, each_its_own)
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 @settings(max_examples=60)
 @given(claim_lists(3, calibrated=True), st.integers(1, 4), st.sampled_from([1, 2, 3, 5, 15]))
 def test_even_for_a_calibrated_model_unless_it_is_certain(
@@ -461,22 +475,23 @@ def test_even_for_a_calibrated_model_unless_it_is_certain(
     assert (expected == 0) == certain
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 @settings(max_examples=25)
 @given(claim_lists(2), st.integers(1, 3), st.integers(1, 16))
+@example(two_claims(7, HALF_THE_TIME, 8, HALF_THE_TIME), 3, 2)
 def test_the_package_computes_these_errors(claims: list[Claim], n: int, bins: int) -> None:
     mean = 0.0
     for sample, p in samples(claims, n):
         confidences, right = zip(*sample, strict=True)
         labels = torch.tensor([0 if r else 1 for r in right])
         error = expected_calibration_error(as_probabilities(confidences), labels, bins)
-        assert error == pytest.approx(float(computed_error(sample, bins)), abs=1e-14)
+        assert_within(error, computed_error(sample, bins), 1e-14)
         mean += float(p) * error
-    assert mean == pytest.approx(float(expected_error(claims, n, bins)), abs=1e-13)
+    assert_within(mean, expected_error(claims, n, bins), 1e-13)
     assert mean >= float(true_error(claims, equal_width(bins))) - 1e-13
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact", "scipy")
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 40])
 @pytest.mark.parametrize("sixteenths", [1, 8, 13, 15, 16])
 def test_of_one_confidence_chance_makes_the_mean_deviation_of_a_binomial(
@@ -486,14 +501,14 @@ def test_of_one_confidence_chance_makes_the_mean_deviation_of_a_binomial(
     expected = expected_error([Claim(Fraction(1), c, c)], n, 15)
     hits = scipy.stats.binom(n, float(c))
     deviation = sum(float(hits.pmf(k)) * abs(k / n - float(c)) for k in range(n + 1))
-    assert float(expected) == pytest.approx(deviation, rel=1e-11, abs=1e-15)
+    assert_within(deviation, expected, 1e-15, rel=1e-13)
     # De Moivre's closed form.
     if c < 1:
         k = math.floor(n * c) + 1
         assert expected == 2 * k * math.comb(n, k) * c**k * (1 - c) ** (n - k + 1) / n
 
 
-@pytest.mark.statement("ece-errors")
+@pytest.mark.statement("ece-errors", "exact")
 def test_without_independence_a_calibrated_model_may_show_no_error() -> None:
     # Two inputs of confidence 1/2, of which always exactly one is right.
     half = Fraction(1, 2)
@@ -565,9 +580,14 @@ def all_constant(z: Tensor) -> bool:
     return bool((z == z[:, :1]).all())
 
 
-@pytest.mark.statement("best-temperature")
+# Some rows are constant, and others are not.
+MIXED = double([[3, 3, 3], [0, 2, 1]]), torch.tensor([0, 2])
+
+
+@pytest.mark.statement("best-temperature", "exact", "torch")
 @settings(max_examples=60)
 @given(labeled(), st.floats(0.0, 3.0))
+@example(MIXED, 1.0)
 def test_slope_and_curvature_are_a_mean_gap_and_a_mean_variance(data: Labeled, beta: float) -> None:
     z, y = data
     at = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
@@ -583,13 +603,13 @@ def test_slope_and_curvature_are_a_mean_gap_and_a_mean_variance(data: Labeled, b
     assert_within(slope.detach(), expected, allowed)
     assert_within(curvature, (p * (z - mean.unsqueeze(-1)) ** 2).sum(-1).mean(), allowed)
     # And both against 50 digits, where the curvature is seen to be positive.
-    assert value.item() == pytest.approx(float(exact_loss(data, beta)), rel=1e-12, abs=1e-12)
-    assert slope.item() == pytest.approx(float(exact_slope(data, beta)), abs=allowed)
-    assert curvature.item() == pytest.approx(float(exact_curvature(data, beta)), abs=allowed)
+    assert_within(value.item(), exact_loss(data, beta), 1e-12, rel=1e-12)
+    assert_within(slope.item(), exact_slope(data, beta), allowed)
+    assert_within(curvature.item(), exact_curvature(data, beta), allowed)
     assert (exact_curvature(data, beta) > 0) == (not all_constant(z))
 
 
-@pytest.mark.statement("best-temperature")
+@pytest.mark.statement("best-temperature", "exact")
 @given(labeled(), st.lists(st.integers(0, 12), min_size=3, max_size=3, unique=True))
 def test_the_loss_is_convex_and_strictly_so_unless_all_rows_are_constant(
     data: Labeled, quarters: list[int]
@@ -599,8 +619,8 @@ def test_the_loss_is_convex_and_strictly_so_unless_all_rows_are_constant(
     chord = weight * exact_loss(data, low) + (1 - weight) * exact_loss(data, high)
     slack = chord - exact_loss(data, between)
     if all_constant(data[0]):
-        assert abs(slack) < mp.mpf(10) ** -45
-        assert abs(exact_loss(data, low) - mp.log(data[0].shape[1])) < mp.mpf(10) ** -45
+        assert_within(slack, 0, ZERO)
+        assert_within(exact_loss(data, low), mp.log(data[0].shape[1]), ZERO)
     else:
         # Gaps of 10 times a beta of 3: the curvature is at least exp(-30) / 16.
         assert slack > mp.mpf(10) ** -20
@@ -623,14 +643,14 @@ def root_of_slope(data: Labeled) -> float:
     return float(root)
 
 
-@pytest.mark.statement("best-temperature")
+@pytest.mark.statement("best-temperature", "exact")
 @settings(max_examples=60)
 @given(labeled())
 def test_a_best_temperature_exists_if_and_only_if_the_labels_lie_between(data: Labeled) -> None:
     left, middle, right = three_means(data)
     assert left <= right
     assert middle <= right
-    assert float(exact_slope(data, 0)) == pytest.approx(float(left - middle), abs=1e-14)
+    assert_within(exact_slope(data, 0), left - middle, ZERO)
     slopes = [exact_slope(data, beta) for beta in BETAS]
     if all_constant(data[0]):
         # All temperatures are equally good.
@@ -645,7 +665,7 @@ def test_a_best_temperature_exists_if_and_only_if_the_labels_lie_between(data: L
     if left < middle < right:
         best = root_of_slope(data)
         assert best > 0
-        assert fit_temperature(*data) == pytest.approx(1 / best, rel=1e-6)
+        assert_within(fit_temperature(*data), 1 / best, rel=1e-11)
         least = exact_loss(data, best)
         for beta in (*BETAS, best * 0.99, best * 1.01):
             assert exact_loss(data, beta) > least
@@ -662,7 +682,7 @@ def test_a_best_temperature_exists_if_and_only_if_the_labels_lie_between(data: L
             assert all(later > earlier for earlier, later in pairwise(losses))
 
 
-@pytest.mark.statement("best-temperature")
+@pytest.mark.statement("best-temperature", "exact")
 @pytest.mark.parametrize("gap", [0.01, 4.0, 300.0])
 @pytest.mark.parametrize("wrong", range(11))
 def test_of_two_classes_with_one_gap_between_none_and_half_may_be_wrong(
@@ -675,14 +695,14 @@ def test_of_two_classes_with_one_gap_between_none_and_half_may_be_wrong(
         assert left < middle < right
         # softmax(z / T) = (1 - wrong / 10, wrong / 10), the share that is right.
         expected = gap / math.log((10 - wrong) / wrong)
-        assert fit_temperature(z, y) == pytest.approx(expected, rel=1e-6)
+        assert_within(fit_temperature(z, y), expected, rel=1e-13)
     else:
         assert not left < middle < right
         with pytest.raises(ValueError, match=HOTTER if wrong else COLDER):
             fit_temperature(z, y)
 
 
-@pytest.mark.statement("best-temperature")
+@pytest.mark.statement("best-temperature", "exact")
 @pytest.mark.parametrize(
     ("rows", "labels", "limit"),
     [
@@ -709,7 +729,7 @@ def test_at_the_borders(rows: list[list[float]], labels: list[int], limit: str |
     left, middle, right = three_means(data)
     assert (left < middle < right) == (limit is None)
     if limit is None:
-        assert fit_temperature(*data) == pytest.approx(1 / root_of_slope(data), rel=1e-6)
+        assert_within(fit_temperature(*data), 1 / root_of_slope(data), rel=1e-12)
     else:
         with pytest.raises(ValueError, match=limit):
             fit_temperature(*data)
@@ -719,8 +739,8 @@ def test_at_the_borders(rows: list[list[float]], labels: list[int], limit: str |
 @pytest.mark.parametrize("above", [1e-1, 1e-2, 1e-3])
 def test_just_above_chance_the_best_temperature_is_far_away(above: float) -> None:
     data = double([[2.0, 1 + above, 0.0]]), torch.tensor([1])
-    # The slope is -2/3 of that at beta = 0 and rises with Var = 2/3, to first order.
-    assert fit_temperature(*data) == pytest.approx(1 / above, rel=above)
+    # The slope is -2/3 of that at beta = 0 and rises with Var = 2/3, up to the second order.
+    assert_within(fit_temperature(*data), 1 / above, rel=above**2)
 
 
 def ten_classes(seed: int, temperature: float) -> Labeled:
@@ -729,7 +749,7 @@ def ten_classes(seed: int, temperature: float) -> Labeled:
     return z, torch.multinomial(p, 1, generator=generator(seed + 1)).squeeze(-1)
 
 
-@pytest.mark.statement("best-temperature")
+@pytest.mark.statement("best-temperature", "scipy")
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
 @pytest.mark.parametrize("seed", [0, 10])
 def test_the_best_temperature_against_a_minimizer_and_a_root_finder(
@@ -746,28 +766,26 @@ def test_the_best_temperature_against_a_minimizer_and_a_root_finder(
 
     fitted = fit_temperature(z, y)
     root = scipy.optimize.brentq(slope, 1e-3, 1e2, xtol=1e-14)
-    assert 1 / fitted == pytest.approx(root, rel=1e-6)
+    assert_within(1 / fitted, root, rel=1e-13)
     found = scipy.optimize.minimize_scalar(value, bounds=(0, 20), method="bounded")
     # A minimizer sees the value only, flat to the square root of the rounding.
-    assert found.x == pytest.approx(1 / fitted, rel=1e-3)
+    assert_within(found.x, 1 / fitted, rel=1e-5)
     assert value(1 / fitted) <= found.fun + 8 * U
     # The third part of the theorem.
     expected_logit = (softmax(z, temperature=fitted) * z).sum(-1).mean()
-    assert expected_logit.item() == pytest.approx(
-        z.gather(-1, y.unsqueeze(-1)).mean().item(), abs=1e-6
-    )
+    assert_within(expected_logit, z.gather(-1, y.unsqueeze(-1)).mean(), 1e-13)
     # One zero and no other: the slope increases.
     slopes = [slope(beta / 10) for beta in range(60)]
     assert all(later > earlier for earlier, later in pairwise(slopes))
 
 
-@pytest.mark.statement("best-temperature")
+@pytest.mark.statement("best-temperature", "sklearn")
 def test_for_two_classes_it_is_the_weight_of_a_logistic_regression_without_intercept() -> None:
     z = 3 * torch.randn(500, 2, generator=generator(), dtype=torch.float64)
     y = torch.multinomial(torch.softmax(z / 1.7, -1), 1, generator=generator(1)).squeeze(-1)
     peer = LogisticRegression(C=math.inf, fit_intercept=False, solver="newton-cholesky", tol=1e-12)
     weight = peer.fit((z[:, 1:] - z[:, :1]).numpy(), y.numpy()).coef_[0, 0]
-    assert 1 / fit_temperature(z, y) == pytest.approx(float(weight), rel=1e-6)
+    assert_within(1 / fit_temperature(z, y), float(weight), rel=1e-12)
 
 
 # log-loss-proper ----------------------------------------------------------------------------------
@@ -795,7 +813,7 @@ def floats(p: Distribution) -> Tensor:
     return double([float(x) for x in p])
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "exact", "scipy")
 @given(st.integers(1, 5), st.data())
 def test_no_claim_costs_less_than_the_truth(k: int, data: st.DataObject) -> None:
     q = shares(data.draw(simplex_weights(k)))
@@ -808,14 +826,14 @@ def test_no_claim_costs_less_than_the_truth(k: int, data: st.DataObject) -> None
     assert (excess == mp.inf) == any(a > 0 and b == 0 for a, b in zip(q, p, strict=True))
     # The same from the package and from scipy: a few roundings of terms below 10.
     log_loss, least = cross_entropy(floats(q), floats(p)), entropy(floats(q))
-    assert log_loss.item() == pytest.approx(float(exact_log_loss(q, p)), abs=128 * U)
-    assert least.item() == pytest.approx(float(exact_log_loss(q, q)), abs=128 * U)
+    assert_within(log_loss.item(), exact_log_loss(q, p), 128 * U)
+    assert_within(least.item(), exact_log_loss(q, q), 128 * U)
     divergence = float(scipy.stats.entropy(floats(q).numpy(), floats(p).numpy()))
-    assert float(excess) == pytest.approx(divergence, abs=128 * U)
-    assert kl_divergence(floats(q), floats(p)).item() == pytest.approx(divergence, abs=128 * U)
+    assert_within(divergence, excess, 128 * U)
+    assert_within(kl_divergence(floats(q), floats(p)).item(), excess, 128 * U)
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "torch")
 @pytest.mark.parametrize(
     ("q", "p", "excess"),
     [
@@ -834,14 +852,14 @@ def test_no_claim_costs_less_than_the_truth(k: int, data: st.DataObject) -> None
 def test_what_a_wrong_claim_costs(q: list[int], p: list[int], excess: float) -> None:
     truth, claim = floats(shares(q)), floats(shares(p))
     computed = (cross_entropy(truth, claim) - entropy(truth)).item()
-    assert computed == pytest.approx(excess, abs=8 * U)
+    assert_within(computed, excess, 8 * U)
     # The mean loss of labels that come up exactly as often as the truth says.
     labels = torch.tensor([k for k, n in enumerate(q) for _ in range(n)])
     mean = functional.nll_loss(claim.log().expand(len(labels), -1), labels)
-    assert mean.item() == pytest.approx(excess + entropy(truth).item(), abs=8 * U)
+    assert_within(mean.item(), excess + entropy(truth).item(), 8 * U)
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "scipy")
 @pytest.mark.parametrize(
     ("q", "bounds"), [([3, 1], (0.01, 0.99)), ([1, 1], (0.01, 0.99)), ([1, 9], (0.01, 0.99))]
 )
@@ -850,7 +868,7 @@ def test_a_minimizer_finds_the_truth(q: list[int], bounds: tuple[float, float]) 
     found = scipy.optimize.minimize_scalar(
         lambda a: cross_entropy(truth, double([a, 1 - a])).item(), bounds=bounds, method="bounded"
     )
-    assert found.x == pytest.approx(truth[0].item(), abs=1e-5)
+    assert_within(found.x, truth[0].item(), 1e-5)
 
 
 class Source(NamedTuple):
@@ -878,9 +896,10 @@ def exact_expected_loss(source: Source, true_temperature: float, temperature: fl
     return mp.fsum(terms) / sum(source.weights)
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "exact")
 @settings(max_examples=60)
 @given(sources(), st.lists(st.integers(2, 16), min_size=2, max_size=4, unique=True))
+@example(Source(MIXED[0], [3, 1]), [4, 2, 8])
 def test_the_true_temperature_is_the_only_best_one_unless_all_rows_are_constant(
     source: Source, quarters: list[int]
 ) -> None:
@@ -889,22 +908,22 @@ def test_the_true_temperature_is_the_only_best_one_unless_all_rows_are_constant(
     # It is a mean of entropies, at most log K.
     p = torch.stack([as_double(exact_softmax(row, truth)) for row in source.z])
     weight = double(source.weights) / sum(source.weights)
-    assert float(least) == pytest.approx((weight * entropy(p)).sum().item(), abs=64 * U)
+    assert_within((weight * entropy(p)).sum().item(), least, 64 * U)
     assert float(least) <= math.log(source.z.shape[1]) + 8 * U
     for other in others:
         excess = exact_expected_loss(source, truth, other) - least
         if all_constant(source.z):
-            assert abs(excess) < mp.mpf(10) ** -45
+            assert_within(excess, 0, ZERO)
         else:
             # Gaps of 8 over a T of 1/2: probabilities down to exp(-16).
             assert excess > mp.mpf(10) ** -12
         # The package's own, by the identity of cross-entropy.
         claim = softmax(source.z, temperature=other)
         computed = (weight * cross_entropy(p, claim)).sum().item()
-        assert computed == pytest.approx(float(excess + least), rel=1e-12, abs=1e-13)
+        assert_within(computed, excess + least, 1e-13, rel=1e-12)
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "scipy")
 @pytest.mark.parametrize(
     "rows",
     [
@@ -925,7 +944,7 @@ def test_a_minimizer_finds_the_true_temperature(rows: list[list[float]], truth: 
 
     found = scipy.optimize.minimize_scalar(expected_loss, bounds=(0.05, 20.0), method="bounded")
     # Flat to the square root of the rounding.
-    assert found.x == pytest.approx(truth, rel=1e-3)
+    assert_within(found.x, truth, rel=1e-5)
     assert expected_loss(truth) <= found.fun + 8 * U
 
 
@@ -948,13 +967,13 @@ def test_labels_in_the_very_shares_of_softmax_give_its_temperature_back(
     z = [[truth * math.log(n) for n in row] for row in rows for _ in range(sum(row))]
     labels = [k for row in rows for k, n in enumerate(row) for _ in range(n)]
     data = double(z), torch.tensor(labels)
-    assert fit_temperature(*data) == pytest.approx(truth, rel=1e-6)
+    assert_within(fit_temperature(*data), truth, rel=1e-13)
     # That the truth is a softmax of the logits puts the labels strictly between.
     left, middle, right = three_means(data)
     assert left < middle < right
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "statistical", false_alarm=2.2e-6)
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
 def test_labels_drawn_at_a_temperature_give_it_back_within_its_error(truth: float) -> None:
     z = 2 * torch.randn(5000, 5, generator=generator(), dtype=torch.float64)
@@ -962,12 +981,13 @@ def test_labels_drawn_at_a_temperature_give_it_back_within_its_error(truth: floa
     beta = 1 / fit_temperature(z, drawn.squeeze(-1))
     p = softmax(beta * z)
     information = ((p * z**2).sum(-1) - (p * z).sum(-1) ** 2).sum().item()
-    # Five standard errors: other seeds would fail with a probability of 6e-7.
+    # Five standard errors: were the score exactly normal, other seeds would fail with a probability
+    # of 6e-7. By saddlepoints of its own distribution it is up to 9e-7, and 2.2e-6 for all three.
     assert abs(beta - 1 / truth) < 5 / math.sqrt(information)
     assert information > 100 * truth**2
 
 
-@pytest.mark.statement("log-loss-proper")
+@pytest.mark.statement("log-loss-proper", "exact")
 def test_at_every_other_temperature_the_package_shows_more_than_its_rounding() -> None:
     z = 3 * torch.randn(50, 6, generator=generator(), dtype=torch.float64)
     for row in z:
@@ -983,5 +1003,5 @@ def test_at_every_other_temperature_the_package_shows_more_than_its_rounding() -
             ]
             allowed = (q * log_softmax_bound(row, temperature)).sum().item() + 64 * U
             allowed += (softmax_bound(row, 2.0) * log_p.abs()).sum().item()
-            assert abs(excess - math.fsum(exact)) <= allowed
+            assert_within(excess, math.fsum(exact), allowed)
             assert (excess > allowed) == (temperature != 2.0)
