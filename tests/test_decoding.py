@@ -607,11 +607,14 @@ def test_beam_search_rejects(
         beam_search(markov(3), zeros(1), **{**options, name: bad})
 
 
+FOR_EACH = "for a prompt of 2 rows; give one for all rows, or one for each"
+
+
 @pytest.mark.parametrize(
     ("name", "bad", "good", "message"),
     [
-        ("generator", [generator()], [generator()] * 2, "1 generators for a prompt of 2 rows; "),
-        ("generator", [], generator(), "0 generators for a prompt of 2 rows; "),
+        ("generator", [generator()], [generator()] * 2, f"1 generators {FOR_EACH}"),
+        ("generator", [], generator(), f"0 generators {FOR_EACH}"),
         (
             "temperature",
             torch.ones(3),

@@ -512,6 +512,14 @@ def test_outcomes_must_be_a_tensor(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS_OF_OUTCOMES if n.endswith("pmf")])
 def test_outcomes_must_broadcast_with_the_batch(name: str) -> None:
     function, good = FUNCTIONS_OF_OUTCOMES[name]
-    with pytest.raises(ValueError, match=r"^outcomes of shape \(2.* do not broadcast with \(3"):
+    message = (
+        r"^outcomes of shape \(2.* do not broadcast with \(3.*, the shape that probs give them$"
+    )
+    with pytest.raises(ValueError, match=message):
         function(good[:2])
     assert torch.equal(function(good[:1]), function(good[:1].expand_as(good)))
+
+
+def test_one_outcome_has_no_other() -> None:
+    certain = Categorical(torch.ones(1, dtype=torch.float64))
+    assert certain.pmf(torch.tensor([0, 1, -1])).tolist() == [1, 0, 0]

@@ -375,6 +375,21 @@ def test_the_others_do_not(
     assert tokens(truncation(apply_temperature(z, 2.0), setting)) == last
 
 
+def test_a_share_above_all_that_rounding_leaves_removes_nothing() -> None:
+    z, nearly = torch.zeros(41), 1 - 2.0**-25
+    assert z.softmax(-1).cumsum(-1)[-1] < nearly  # 41 times the float32 nearest to 1/41
+    for truncation in (top_p, typical_p):
+        assert torch.equal(truncation(z, nearly), z)
+
+
+def test_temperature_zero_is_for_greedy() -> None:
+    message = (
+        "temperature must be > 0, got [0.0]; for deterministic decoding (T -> 0) use greedy(logits)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        apply_temperature(torch.zeros(3), 0)
+
+
 # Draws --------------------------------------------------------------------------------------------
 
 Z = [1.0, 2.0, 0.0, 2.0, -1.0, -INF]
