@@ -78,6 +78,7 @@ def run_in(where: Path, tests: str, expected: tuple[str, ...]) -> None:
         sys.modules.pop(name, None)
     faults = Faults(expected)
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=mutant"]
+    options += ["--tb=native"]  # half of the time would go into prettier tracebacks
     # Hypothesis is imported before pytest knows of it.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with (

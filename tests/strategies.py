@@ -218,7 +218,7 @@ def assert_within(actual: Any, expected: Any, bound: Any = 0.0, *, rel: Any = 0.
         error = (actual.double() - want).abs()
         # Equal infinities have no distance.
         error = torch.where(actual.double() == want, 0.0, error).flatten()
-        allowed = torch.as_tensor(bound).double()
+        allowed = torch.as_tensor(bound, dtype=torch.float64)
         if rel:
             size = torch.where(want.isinf(), 0.0, want.abs())
             allowed = torch.maximum(allowed, rel * size)
