@@ -260,6 +260,18 @@ def evidence(root: Path) -> dict[str, Evidence]:
     return found
 
 
+def equivalents(root: Path) -> list[dict[str, Any]]:
+    """Faults in the package that change nothing: groups of them, each with its reason.
+
+    Each fault is a list of three: the function, its lines, and the lines put in their place.
+    """
+    path = root / "tests/equivalent_mutants.toml"
+    if not path.is_file():
+        return []
+    groups: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"]
+    return groups
+
+
 def read_scores(root: Path) -> list[Score]:
     """Read the scores that `make mutants` saved."""
     if not (root / SCORES).is_file():

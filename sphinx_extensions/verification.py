@@ -15,7 +15,17 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from checks import PEERS, ROOT, Check, Evidence, evidence, mutants, read_report, read_scores
+from checks import (
+    PEERS,
+    ROOT,
+    Check,
+    Evidence,
+    equivalents,
+    evidence,
+    mutants,
+    read_report,
+    read_scores,
+)
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -189,7 +199,7 @@ def mutation_scores(app: Sphinx, page: str) -> list[nodes.Node]:
     head = ["Module", "Faults made", "Caught", "Equivalent", "Not caught", "Made from"]
     rows = {
         f"scores-{score.module}": texts(
-            score.module,
+            score.module.removesuffix(".py").replace("/", "."),
             f"{score.made:,}",
             f"{score.caught:,}",
             f"{score.equivalent:,}",
@@ -198,7 +208,13 @@ def mutation_scores(app: Sphinx, page: str) -> list[nodes.Node]:
         )
         for score in read_scores(ROOT)
     }
-    return [table("scores", head, rows)]
+    reasons = nodes.bullet_list()
+    for group in equivalents(ROOT):
+        item = [nodes.Text(f"{group['reason']}: ")]
+        for function in sorted({function for function, _, _ in group["faults"]}):
+            item += [nodes.literal("", function.removeprefix("omnivault.")), nodes.Text(", ")]
+        reasons += nodes.list_item("", paragraph(*item[:-1]))
+    return [table("scores", head, rows), reasons]
 
 
 TABLES = {"verification-ledger": ledger, "mutation-scores": mutation_scores}
@@ -246,7 +262,7 @@ def pages_with_tables(app: Sphinx, env: BuildEnvironment) -> list[str]:
 def note_state(app: Sphinx, config: Config) -> None:
     """Write every page anew when the tests, or the report of their run, are not as they were."""
     gathered.cache_clear()
-    state = repr((gathered(), read_scores(ROOT)))
+    state = repr((gathered(), read_scores(ROOT), equivalents(ROOT)))
     config.verification_state = hashlib.sha256(state.encode()).hexdigest()
 
 

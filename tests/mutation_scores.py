@@ -10,14 +10,13 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from pathlib import Path
 
 from book_source import ROOT
 
 sys.path.insert(0, str(ROOT / "sphinx_extensions"))
-from checks import SCORES, fingerprint, score_sources
+from checks import SCORES, equivalents, fingerprint, score_sources
 
 Fault = tuple[str, tuple[str, ...], tuple[str, ...]]
 """The function, the lines taken away, the lines put in their place."""
@@ -40,16 +39,16 @@ def fault(name: str, diff: str) -> Fault:
     return function, before, after
 
 
-def equivalent() -> set[Fault]:
-    table = tomllib.loads((ROOT / "tests/equivalent_mutants.toml").read_text(encoding="utf-8"))
+def known_equivalents() -> set[Fault]:
     return {
-        (entry["function"], tuple(entry["old"].splitlines()), tuple(entry["new"].splitlines()))
-        for entry in table["equivalent"]
+        (function, tuple(old.splitlines()), tuple(new.splitlines()))
+        for group in equivalents(ROOT)
+        for function, old, new in group["faults"]
     }
 
 
 def main() -> None:
-    known, used = equivalent(), set()
+    known, used = known_equivalents(), set()
     counts: dict[str, Counter[str]] = {}
     for line in mutmut("results", "--all", "true").splitlines():
         name, _, status = line.strip().partition(": ")

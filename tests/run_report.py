@@ -69,6 +69,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         item.user_properties.append(("measured", measured))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, Any]:
+    """Say which statement of the book is in doubt when a test fails."""
+    report = yield
+    labels = [mark.args[0] for mark in item.iter_markers("statement")]
+    if report.failed and labels:
+        report.sections.append(("a check of the book failed", f"statement: {', '.join(labels)}"))
+    return report
+
+
 class Writer:
     def __init__(self) -> None:
         self.tests: dict[str, dict[str, Any]] = {}

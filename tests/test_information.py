@@ -1190,3 +1190,8 @@ def test_what_has_no_perplexity_is_shown_with_what_would_work(
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         perplexity(bad, bad_dim)
     assert not perplexity(good, good_dim).isnan().any()
+
+
+def test_certainty_is_not_named_among_what_lies_above_zero() -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(ABOVE_ZERO.format([0.5]))}$"):
+        perplexity(torch.tensor([0.0, 0.5, -1.0]))

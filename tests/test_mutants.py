@@ -17,15 +17,20 @@ CHECKS = checks(ROOT)
 MUTANTS = mutants(ROOT)
 
 
+def statements_of(mutant: Mutant) -> list[str]:
+    """Labels of the statements that the fault concerns."""
+    tests = {(mutant.tests, test) for test in mutant.caught_by}
+    return sorted({check.statement for check in CHECKS if (check.file, check.test) in tests})
+
+
 @pytest.mark.mutant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
 def test_the_checks_catch_the_fault(mutant: Mutant, tmp_path: Path) -> None:
-    labels = {c.statement for c in CHECKS if c.file == mutant.tests and c.test in mutant.caught_by}
     problems = problems_with(mutant, tmp_path / "copy")
     if problems:
         pytest.fail(
-            f"{mutant.fault}, in {mutant.file}: a check of {', '.join(sorted(labels))} does not "
-            "see it\n" + "\n".join(problems),
+            f"{mutant.fault}, in {mutant.file}: a check of {', '.join(statements_of(mutant))} does "
+            "not see it\n" + "\n".join(problems),
             pytrace=False,
         )
 
@@ -39,7 +44,13 @@ def test_every_check_catches_a_fault() -> None:
             for check in CHECKS
             if (check.file, check.test) not in caught
         ]
-        + [f"{file} has no check {test}" for file, test in sorted(caught - exist)]
+        + [
+            f"{mutant.tests} has no check {test}, which has to notice {mutant.fault!r} with the "
+            f"checks of {', '.join(statements_of(mutant))}"
+            for mutant in MUTANTS
+            for test in mutant.caught_by
+            if (mutant.tests, test) not in exist
+        ]
     )
 
 

@@ -1418,3 +1418,10 @@ def test_the_first_temperature_out_of_range_is_the_one_that_is_shown() -> None:
     temperature = torch.tensor([1.0, -2.0, 0.0, INF])
     with pytest.raises(ValueError, match=f"^{re.escape(NOT_POSITIVE.format('-2.0'))}$"):
         function(torch.zeros(4, 3), temperature)
+
+
+def test_a_more_precise_vector_is_rounded_to_the_arithmetic_of_the_probabilities() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.randn(50, generator=generator).softmax(-1)
+    v = torch.randn(50, generator=generator, dtype=torch.float64)
+    assert torch.equal(softmax_vjp(p, v), softmax_vjp(p, v.float()))

@@ -373,7 +373,8 @@ def test_many_small_shares_add_up_to_keep_the_largest_below_one(dtype: torch.dty
     among = torch.tensor([0.0] + [-gap] * 1000, dtype=dtype)
     assert softmax(alone)[0].item() == 1.0
     # 1000 exp(-gap) = 1000 u / e, far more than one rounding.
-    assert_within(softmax(among)[0], 1 - 1000 * unit(dtype) / math.e, 8 * unit(dtype))
+    exact = 1 / (1 + 1000 * unit(dtype) / math.e)
+    assert_within(softmax(among)[0], exact, softmax_bound(among)[0])
     assert softmax(among)[0].item() < 1
 
 

@@ -171,6 +171,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = small_project(tmp_path_factory.mktemp("small"))
     said = run_tests(root, "--report", "-n", "2", "-k", "not another")
     assert "1 failed, 4 passed" in said, said
+    assert "statement: thm-level" in said, said
     return root
 
 
