@@ -164,7 +164,10 @@ def texts(*cells: str) -> Cells:
 def largest_error(found: Evidence) -> str:
     if (worst := found.worst) is None:
         return "none allowed"
-    return f"{worst.error:.1e} of {worst.allowed:.1e}" if worst.error else "0"
+    if not worst.error:
+        return "0"
+    # The sign of an exponent is no place to break a line.
+    return f"{worst.error:.1e} of {worst.allowed:.1e}".replace("-", "\N{MINUS SIGN}")
 
 
 def ledger_row(app: Sphinx, page: str, place: str, statement: nodes.Element, name: str) -> Cells:
@@ -224,19 +227,19 @@ def totals() -> str:
     found, faults, report = gathered(), mutants(ROOT), read_report(ROOT)
     tests = {check.id for x in found.values() for check in x.checks}
     counted = (
-        f"Tests of {plural(len(found), 'statement')}: {len(tests):,}; "
-        f"deliberate faults that they have to notice: {len(faults):,}."
+        f"{plural(len(found), 'statement')} have {plural(len(tests), 'test')}, and these have to "
+        f"notice {plural(len(faults), 'deliberate fault')}."
     )
     results = [x.result for x in found.values()]
     if "not run" in results or len(report.mutants) < len(faults):
-        return counted + " They were not run in this build."
+        return f"{counted} None of it was run for this build."
     failed = results.count("failed")
-    verdict = f"checks of {plural(failed, 'statement')} failed" if failed else "all passed"
+    verdict = f"tests of {plural(failed, 'statement')} failed" if failed else "all passed"
     cases = sum(outcome.cases for outcome in report.tests.values())
     caught = list(report.mutants.values()).count("passed")
     return (
-        f"{counted} In the run that this build belongs to, they tried {cases:,} cases, {verdict}, "
-        f"and {caught:,} of the {len(faults):,} faults were noticed."
+        f"{counted} In the run that this build belongs to, the tests tried {cases:,} cases and "
+        f"{verdict}; {caught:,} of the {len(faults):,} faults were noticed."
     )
 
 
