@@ -211,7 +211,7 @@ def mutation_scores(app: Sphinx, page: str) -> list[nodes.Node]:
         )
         for score in read_scores(ROOT)
     }
-    reasons = nodes.bullet_list()
+    reasons = nodes.bullet_list(classes=["reasons"])
     for group in equivalents(ROOT):
         item = [nodes.Text(f"{group['reason']}: ")]
         for function in sorted({function for function, _, _ in group["faults"]}):

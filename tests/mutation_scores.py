@@ -31,7 +31,7 @@ def mutmut(*arguments: str) -> str:
 
 def fault(name: str, diff: str) -> Fault:
     """The fault that mutmut calls so, from its diff, in lines without their indentation."""
-    function = re.sub(r"\.x_?(\w+)__mutmut_\d+$", r".\1", name).replace("ǁ", ".")
+    function = re.sub(r"\.x[_ǁ](\w+)__mutmut_\d+$", r".\1", name).replace("ǁ", ".")
     lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
     before, after = (
         tuple(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+"

@@ -594,7 +594,7 @@ def test_what_the_model_returns_is_checked(
         ("length_penalty", INF, 9.0, ValueError, "length_penalty must lie in [-10, 10], got inf"),
         ("length_penalty", -INF, -9, ValueError, "must lie in [-10, 10], got -inf; 0 leaves"),
         ("length_penalty", NAN, 0, ValueError, "length_penalty must lie in [-10, 10], got nan"),
-        ("length_penalty", 1000, 10, ValueError, "length_penalty must lie in [-10, 10], got"),
+        ("length_penalty", 10.5, 10, ValueError, "length_penalty must lie in [-10, 10], got 10.5"),
         ("length_penalty", "a", 1, TypeError, "length_penalty must be a number such as 1.0, got"),
     ],
 )
@@ -633,6 +633,24 @@ def test_sample_sequence_rejects(name: str, bad: Any, good: Any, message: str) -
     sample_sequence(markov(3), zeros(2, 1), **options, **{name: good})
     with pytest.raises(ValueError, match=re.escape(message)):
         sample_sequence(markov(3), zeros(2, 1), **options, **{name: bad})
+
+
+def test_a_batch_of_one_prompt_stays_a_batch() -> None:
+    alone, batch = (
+        beam_search(markov(3), zeros(*s), width=2, max_new_tokens=2) for s in [(1,), (1, 1)]
+    )
+    for one, row in zip(alone, batch, strict=True):
+        assert torch.equal(row, one.unsqueeze(0))
+
+
+def test_lengths_are_not_corrected_unless_asked_for() -> None:
+    options: dict[str, Any] = {"width": 3, "max_new_tokens": 4, "end_token": 0}
+    plain, zero, one = (
+        beam_search(markov(3), zeros(1) + 1, **options, **more)
+        for more in ({}, {"length_penalty": 0.0}, {"length_penalty": 1.0})
+    )
+    assert torch.equal(plain.scores, zero.scores)
+    assert not torch.equal(plain.scores, one.scores)
 
 
 def test_a_wrong_prompt_is_named_whatever_else_is_given() -> None:

@@ -1195,3 +1195,8 @@ def test_what_has_no_perplexity_is_shown_with_what_would_work(
 def test_certainty_is_not_named_among_what_lies_above_zero() -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(ABOVE_ZERO.format([0.5]))}$"):
         perplexity(torch.tensor([0.0, 0.5, -1.0]))
+
+
+def test_the_row_that_is_wrong_is_shown_and_not_the_first() -> None:
+    with pytest.raises(ValueError, match=r"got a row \[1.5, -0.5\] with sum 1; "):
+        entropy(torch.tensor([[0.5, 0.5], [1.5, -0.5]]))

@@ -307,7 +307,7 @@ def test_search(width: int, reader: Readers) -> None:
 
 
 @every_width
-@every_page
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.browser
 def test_solutions_unfold(page: str, width: int, reader: Readers) -> None:
     solutions = reader(width, "light", "without scripts").open(page).locator("details.solution")

@@ -144,7 +144,7 @@ def test_page_on_paper(page: str, reader: Readers) -> None:
 # --- the look hangs on names that other packages give; an update of theirs must not change it
 
 
-@every_page
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.browser
 def test_blocks_look_as_they_are_meant_to(page: str, reader: Readers) -> None:
     opened = reader(1280, "light").open(page)
