@@ -636,18 +636,18 @@ def test_sample_sequence_rejects(name: str, bad: Any, good: Any, message: str) -
 
 
 def test_a_batch_of_one_prompt_stays_a_batch() -> None:
-    alone, batch = (
-        beam_search(markov(3), zeros(*s), width=2, max_new_tokens=2) for s in [(1,), (1, 1)]
-    )
+    alone = beam_search(markov(3), zeros(1), width=2, max_new_tokens=2)
+    batch = beam_search(markov(3), zeros(1, 1), width=2, max_new_tokens=2)
     for one, row in zip(alone, batch, strict=True):
         assert torch.equal(row, one.unsqueeze(0))
 
 
 def test_lengths_are_not_corrected_unless_asked_for() -> None:
     options: dict[str, Any] = {"width": 3, "max_new_tokens": 4, "end_token": 0}
-    plain, zero, one = (
-        beam_search(markov(3), zeros(1) + 1, **options, **more)
-        for more in ({}, {"length_penalty": 0.0}, {"length_penalty": 1.0})
+    plain = beam_search(markov(3), zeros(1) + 1, **options)
+    zero, one = (
+        beam_search(markov(3), zeros(1) + 1, length_penalty=penalty, **options)
+        for penalty in (0.0, 1.0)
     )
     assert torch.equal(plain.scores, zero.scores)
     assert not torch.equal(plain.scores, one.scores)
