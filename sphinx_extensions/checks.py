@@ -139,7 +139,7 @@ class Evidence:
         return self.result != "not run"
 
     def cases(self, checks: Iterable[Check]) -> int:
-        return sum(self.outcomes[check.id].cases for check in checks)
+        return sum(self.outcomes[c.id].cases for c in checks if c.id in self.outcomes)
 
     @property
     def worst(self) -> Outcome | None:

@@ -76,8 +76,8 @@ def methods(found: Evidence) -> Iterator[tuple[str, Check]]:
     if peers := [peer for peer in PEERS if found.by(peer)]:
         yield f"agreement with {joined([PEERS[p] for p in peers])}", found.by(peers[0])[0]
     if by := found.by("statistical"):
-        rate = sum(check.false_alarm or 0 for check in by)
-        yield f"{plural(len(by), 'statistical test')} (false alarms {100 * rate:.2g} %)", by[0]
+        one_in = float(f"{1 / sum(check.false_alarm or 0 for check in by):.2g}")
+        yield f"{plural(len(by), 'statistical test')} (false alarm 1 in {one_in:,.0f})", by[0]
     if by := [check for check in found.checks if not check.methods]:
         yield plural(len(by), "test") + " of examples", by[0]
 
