@@ -132,12 +132,16 @@ class Reader:
         self.page.on("request", self.note)
         self.page.on("console", self.listen)
         self.page.on("pageerror", lambda error: self.trouble.append(f"script error: {error}"))
-        self.page.on("requestfailed", lambda lost: self.trouble.append(f"lost: {lost.url}"))
+        self.page.on("requestfailed", self.lose)
 
     def note(self, request: Request) -> None:
         self.requested.append(request.url)
         if not request.url.startswith((f"{self.address}/", "data:", "blob:")):
             self.trouble.append(f"leaves the host: {request.url}")
+
+    def lose(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # by a page that forwards to another one
+            self.trouble.append(f"lost: {request.url} ({request.failure})")
 
     def listen(self, message: ConsoleMessage) -> None:
         if message.type == "error":
