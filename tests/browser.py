@@ -141,7 +141,7 @@ class Reader:
 
     def lose(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # by a page that forwards to another one
-            self.trouble.append(f"lost: {request.url} ({request.failure})")
+            self.trouble.append(f"lost: {request.url}")
 
     def listen(self, message: ConsoleMessage) -> None:
         if message.type == "error":
