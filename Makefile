@@ -69,7 +69,7 @@ test: $(CHECKERS) lint ## check the statements, build the book, run every other 
 	$(TWO_AT_A_TIME) --dist loadfile -m "not (statement or mutant or alone)"
 	$(BIN)/python -m pytest -m alone
 
-mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (an hour)
+mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (long)
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/python tests/mutation_scores.py

@@ -78,6 +78,8 @@ class Mutant:
     chapter: str
     number: int
     fault: str
+    statements: tuple[str, ...]
+    """Labels of all statements that the tests in ``caught_by`` check."""
     file: str
     old: str
     new: str
@@ -225,7 +227,7 @@ def mutants(root: Path) -> list[Mutant]:
     for path in sorted(root.glob("tests/mutants/*.toml")):
         table = tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
         for number, entry in enumerate(table, 1):
-            entry["caught_by"] = tuple(entry["caught_by"])
+            entry |= {name: tuple(entry[name]) for name in ("statements", "caught_by")}
             found.append(Mutant(path.stem, number, **entry))
     return found
 
