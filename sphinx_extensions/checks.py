@@ -11,13 +11,14 @@ run of the tests wrote, if that run saw these very sources.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from fingerprint import PACKAGE, fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = Path("_build/checks.json")
@@ -34,14 +35,10 @@ PEERS = {
 }
 DECLARED = ("symbolic", "exact", "statistical", *PEERS)
 
-# What the outcome of a check depends on.
+# What the outcome of a check depends on: the package, the pins, the statements, the tests.
 SOURCES = (
+    *PACKAGE,
     "book/**/*.md",
-    "omnivault/**/*.css",
-    "omnivault/**/*.js",
-    "omnivault/**/*.py",
-    "omnivault/**/*.safetensors",
-    "requirements*.txt",
     "sphinx_extensions/checks.py",
     "tests/*.py",
     "tests/mutants/*",
@@ -184,17 +181,6 @@ def score_sources(module: str) -> tuple[str, ...]:
     )
 
 
-def fingerprint(root: Path, patterns: Iterable[str] = SOURCES) -> str:
-    """Hash the files that match, by name and content."""
-    digest = hashlib.sha256()
-    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
-    for path in sorted(path.relative_to(root) for path in found):
-        if not any(part.startswith(".") for part in path.parts):
-            digest.update(path.as_posix().encode() + b"\0")
-            digest.update((root / path).read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
 def marks(source: str, file: str = "") -> Iterator[Check]:
     """Every ``@pytest.mark.statement(...)`` above a test function of a Python file."""
     for function in ast.walk(ast.parse(source)):
@@ -238,7 +224,7 @@ def read_report(root: Path) -> Report:
         saved: dict[str, Any] = json.loads((root / REPORT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Report()
-    if saved["sources"] != fingerprint(root):
+    if saved["sources"] != fingerprint(root, SOURCES):
         return Report()
     return Report({k: Outcome(**v) for k, v in saved["tests"].items()}, saved["mutants"])
 

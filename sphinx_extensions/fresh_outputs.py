@@ -9,32 +9,20 @@ itself, under ``make book`` and under a plain ``jupyter-book build .`` alike.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
+from fingerprint import PACKAGE, fingerprint
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SUFFIXES = (".css", ".js", ".py", ".safetensors")
-
-
-def fingerprint(root: Path) -> str:
-    """Hash what the outputs of a cell depend on besides its text: the package and the pins."""
-    digest = hashlib.sha256()
-    package = [p for p in (root / "omnivault").rglob("*") if p.suffix in SUFFIXES]
-    for path in [*sorted(package), *sorted(root.glob("requirements*.txt"))]:
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
 
 def choose_cache(app: Sphinx, config: Config) -> None:
     caches = Path(app.outdir).parent / ".jupyter_cache"
-    current = caches / fingerprint(ROOT)
+    current = caches / fingerprint(ROOT, PACKAGE)
     for stale in set(caches.glob("*")) - {current}:
         shutil.rmtree(stale, ignore_errors=True)
     config.nb_execution_cache_path = str(current)

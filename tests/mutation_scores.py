@@ -16,7 +16,8 @@ from pathlib import Path
 from book_source import ROOT
 
 sys.path.insert(0, str(ROOT / "sphinx_extensions"))
-from checks import SCORES, equivalents, fingerprint, score_sources
+from checks import SCORES, equivalents, score_sources
+from fingerprint import fingerprint
 
 Fault = tuple[str, tuple[str, ...], tuple[str, ...]]
 """The function, the lines taken away, the lines put in their place."""

@@ -13,7 +13,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from checks import REPORT, ROOT, fingerprint
+from checks import REPORT, ROOT, SOURCES
+from fingerprint import fingerprint
 
 worst: tuple[float, float] | None = None
 """In the running test: the error that came nearest to its bound, and that bound."""
@@ -83,7 +84,7 @@ class Writer:
     def __init__(self) -> None:
         self.tests: dict[str, dict[str, Any]] = {}
         self.mutants: dict[str, str] = {}
-        self.sources = fingerprint(ROOT)
+        self.sources = fingerprint(ROOT, SOURCES)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
