@@ -1,0 +1,207 @@
+"""How an answer is checked: a verdict, and the cases that it rests on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Check = Callable[[Any, torch.Generator], Iterator["Case"]]
+
+CHECKS: dict[str, tuple[Check, str]] = {}  # by label: the check and its hint
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that an answer has to get right, and what to say if it does not."""
+
+    holds: bool
+    complaint: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What :func:`check` found; it is true if, and only if, the answer holds.
+
+    Attributes
+    ----------
+    holds
+        Whether the answer held in every case; ``None`` if there is no answer yet.
+    text
+        The same in words: the number of cases, or the first that failed, and a hint.
+    """
+
+    holds: bool | None
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.holds is True
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class NoAnswerError(Exception):
+    """The answer is still what the book left open."""
+
+
+def exercise(label: str, *, hint: str) -> Callable[[Check], Check]:
+    """Register the check of the exercise with this label."""
+
+    def register(cases: Check) -> Check:
+        if label in CHECKS:
+            raise ValueError(f"the exercise {label!r} has two checks")
+        CHECKS[label] = (cases, hint)
+        return cases
+
+    return register
+
+
+def check(label: str, answer: Any, *, generator: torch.Generator | None = None) -> Verdict:
+    """Tell whether an answer to an exercise of the book holds.
+
+    Where the exercise asks for a function, the function is called with random arguments, new ones
+    every time.
+
+    Parameters
+    ----------
+    label
+        The label of the exercise, as in the cell below it.
+    answer
+        What the exercise asks for. No answer yet is ``...`` or ``None``, a list that holds one of
+        them, and a function that returns either or raises ``NotImplementedError``.
+    generator
+        Where the random cases come from; without one they are new in every call.
+
+    Returns
+    -------
+    Verdict
+        True if the answer holds. It shows itself: as the number of cases that held, or as the
+        first that did not, with a hint.
+
+    Raises
+    ------
+    ValueError
+        No exercise with a check has this label.
+
+    Examples
+    --------
+    >>> import math
+    >>> from omnivault import exercises
+    >>> exercises.check("ex-newton", lambda b: b - math.sinh(b))
+    Right, in all 20 cases.
+    >>> bool(exercises.check("ex-newton", lambda b: b - math.tanh(b)))
+    False
+    >>> exercises.check("ex-newton", ...)
+    Not answered yet.
+    """
+    if label not in CHECKS:
+        close = difflib.get_close_matches(str(label), CHECKS, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else f"; there are {sorted(CHECKS)}"
+        raise ValueError(f"no exercise with a check has the label {label!r}{meant}")
+    cases, hint = CHECKS[label]
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    held = 0
+    try:
+        if open_(answer):
+            raise NoAnswerError
+        for case in cases(answer, generator):
+            if not case.holds:
+                return Verdict(False, f"Not yet: {case.complaint}\nHint: {hint}")
+            held += 1
+    except NoAnswerError:
+        return Verdict(None, "Not answered yet.")
+    return Verdict(True, "Right." if held == 1 else f"Right, in all {held} cases.")
+
+
+def claim(condition: object, complaint: str) -> Case:
+    """Make a case of a condition; the complaint says what is wrong where it does not hold."""
+    return Case(bool(condition), complaint)
+
+
+def returns(
+    function: Any, *arguments: Any, expected: Any, rel: float = 1e-4, abs: float = 1e-6
+) -> Case:
+    """Call the reader's function and compare what it returns.
+
+    Numbers, tensors and sequences of numbers are equal within the relative and the absolute
+    tolerance, and have to have the same shape; anything else has to be equal.
+    """
+    got, told = called(function, *arguments)
+    if isinstance(got, Exception):
+        return Case(False, told)
+    return Case(
+        agree(got, expected, rel=rel, abs=abs), f"{told} {shown(got)}, not {shown(expected)}."
+    )
+
+
+def called(function: Any, *arguments: Any) -> tuple[Any, str]:
+    """Call the reader's function.
+
+    Returns what it returned, or the exception that it raised, and the beginning of a sentence
+    about it.
+    """
+    if not callable(function):
+        wanted = f"a function of {len(arguments)} argument{'s' * (len(arguments) > 1)}"
+        return TypeError(), f"{wanted} is wanted, got {shown(function)}."
+    name = getattr(function, "__name__", "<lambda>")
+    call = f"{'your function' if name == '<lambda>' else name}" + (
+        f"({', '.join(shown(argument) for argument in arguments)})"
+    )
+    try:
+        # A copy: an answer that changes its arguments in place must not change the check.
+        got = function(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
+    except NotImplementedError:
+        raise NoAnswerError from None
+    except Exception as error:
+        return error, f"{call} raises {type(error).__name__}: {error}"
+    if open_(got):
+        raise NoAnswerError
+    return got, f"{call} gives"
+
+
+def open_(answer: Any) -> bool:
+    """Whether this is what the book wrote where the answer belongs."""
+    if isinstance(answer, (list, tuple)):
+        return any(open_(part) for part in answer)
+    return answer is None or answer is ...
+
+
+def agree(got: Any, expected: Any, *, rel: float = 1e-4, abs: float = 1e-6) -> bool:
+    """Whether an answer agrees with what is expected, as :func:`returns` says."""
+    if isinstance(expected, (bool, str, set, frozenset, dict)):
+        return bool(got == expected)
+    one, other = tensor_of(got), tensor_of(expected)
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return torch.allclose(one, other, rtol=rel, atol=abs, equal_nan=True)
+
+
+def tensor_of(value: Any) -> torch.Tensor | None:
+    """Return numbers as a float64 tensor, and anything else as ``None``."""
+    try:
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in value])
+        tensor = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return tensor.detach().cpu()
+
+
+def shown(value: Any) -> str:
+    """Write a value as a person would: few digits, and not more than fits a line or two."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().tolist()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        inner = ", ".join(shown(v) for v in value)
+        text = f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    else:
+        text = repr(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."
