@@ -20,7 +20,7 @@ SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions te
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*') $(wildcard _build/checks.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test mutants lint scores serve lab experiments requirements clean
+.PHONY: help setup book notebooks pdf test mutants lint scores serve lab experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,12 +86,17 @@ scores: $(BUILT) $(CHECKERS) ## print Lighthouse's scores of every page, medians
 serve: $(BUILT) ## serve the built book on localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
-lab: $(INSTALLED) ## open the chapters as notebooks in JupyterLab
+notebooks: $(BUILT) ## the chapters as executed notebooks, for any notebook program
+	@echo "The notebooks are in $(CURDIR)/_build/html/notebooks"
+
+# In a folder of the reader's own: an edit there never touches the sources of the book.
+lab: $(BUILT) ## open copies of the notebooks in JupyterLab; they are yours to change, in lab/
+	PYTHONPATH=sphinx_extensions $(BIN)/python -m notebooks.lab _build/html/notebooks lab
 	@mkdir -p $(LAB_SETTINGS)
 	@echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers":' \
 	    '{"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \
 	    > $(LAB_SETTINGS)/overrides.json
-	$(BIN)/jupyter-lab --notebook-dir=book
+	$(BIN)/jupyter-lab --notebook-dir=lab
 
 experiments: $(INSTALLED) ## write the texts of the decoding experiment anew (about half an hour)
 	$(BIN)/python -m omnivault.degeneration

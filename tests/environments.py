@@ -1,0 +1,92 @@
+"""Environments in which notebooks run as a reader's would: new, and elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from checks import ROOT
+
+REPOSITORY = "https://github.com/owner/book"
+"""An address for the first cell, in whose place a test puts a copy of the package."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with a kernel and nothing of the book."""
+
+    folder: Path
+    package: Path  # a copy of the package's sources, in the place of the repository
+    constraints: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def install(self, *packages: str) -> None:
+        index = os.environ.get("TORCH_INDEX")
+        extra = ["--extra-index-url", index] if index else []
+        command = [self.python, "-m", "pip", "install", "--quiet", *extra, *packages]
+        subprocess.run(command, check=True, env=self.variables())
+
+    def version(self, package: str) -> str | None:
+        """The installed version of a package, if there is one."""
+        code = f"import importlib.metadata as m; print(m.version({package!r}))"
+        asked = subprocess.run([self.python, "-c", code], capture_output=True, text=True)
+        return asked.stdout.strip() if asked.returncode == 0 else None
+
+    def variables(self) -> dict[str, str]:
+        """What processes in the environment see: nothing of the one that runs the tests."""
+        ours = ("OMP_NUM_THREADS", "PYTHONPATH", "VIRTUAL_ENV")
+        kept = {name: value for name, value in os.environ.items() if name not in ours}
+        return kept | {
+            "PIP_CONSTRAINT": str(self.constraints),
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def run(self, notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+        """Run all cells in an empty folder, and return the notebook with what they gave."""
+        kernel = self.folder / "kernels" / "new"
+        kernel.mkdir(parents=True, exist_ok=True)
+        start = [str(self.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec = {"argv": start, "display_name": "New", "language": "python"}
+        (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+        path = folder / "notebook.ipynb"
+        nbformat.write(notebook, path)
+        command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "--kernel_name=new"]
+        ran = subprocess.run(
+            [*command, "--timeout=600", str(path)],
+            env=self.variables() | {"JUPYTER_PATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        result = nbformat.read(path, as_version=4)
+        path.unlink()
+        return result
+
+
+def new_environment(folder: Path, constraints: list[str]) -> Environment:
+    """Make an environment that holds what starts a notebook, and nothing else."""
+    folder.mkdir(parents=True)
+    package = folder / "package"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "omnivault", package / "omnivault", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, package)
+    (folder / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
+    made = Environment(folder / "environment", package, folder / "constraints.txt")
+    made.install("ipykernel")
+    return made
+
+
+def pinned() -> list[str]:
+    """The pins of the project."""
+    return (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,91 @@
+"""The notebooks run where nothing of the book is installed, and give what the pages show."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from environments import REPOSITORY, Environment, new_environment, pinned
+from notebooks.cells import first_cell, pins
+from packaging.version import Version
+
+from book_source import ROOT
+
+BUILT = ROOT / "_build" / "html" / "notebooks"
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def needs(name: str) -> list[str]:
+    """Which packages of data a notebook asks for."""
+    return pins(cell.source for cell in code(read(BUILT / name))[1:])
+
+
+# Those that need little come first, so that none of them finds what a later one installs.
+NAMES = sorted(
+    (str(path.relative_to(BUILT)) for path in BUILT.rglob("*.ipynb")),
+    key=lambda name: (len(needs(name)), name),
+)
+
+
+def from_here(name: str, environment: Environment) -> nbformat.NotebookNode:
+    """Return a notebook whose first cell takes the package from this checkout."""
+    notebook = read(BUILT / name)
+    first, *others = code(notebook)
+    first.source = first_cell([cell.source for cell in others], REPOSITORY).source.replace(
+        f"git+{REPOSITORY}", environment.package.as_uri()
+    )
+    return notebook
+
+
+def given(cell: nbformat.NotebookNode) -> list[object]:
+    """What a cell gave, without what differs from run to run."""
+    return [
+        (output.output_type, output.get("text"), output.get("data")) for output in cell.outputs
+    ]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    environment = new_environment(tmp_path_factory.mktemp("fresh") / "it", pinned())
+    assert environment.version("omnivault") is None
+    assert environment.version("torch") is None
+    return environment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_gives_what_its_page_shows(
+    name: str, fresh: Environment, tmp_path: Path
+) -> None:
+    ran = fresh.run(from_here(name, fresh), tmp_path)
+    for built, now in zip(code(read(BUILT / name))[1:], code(ran)[1:], strict=True):
+        assert given(now) == given(built), built.source
+    assert not list(tmp_path.iterdir()), "a notebook leaves files behind"
+    assert fresh.version("omnivault") is not None
+
+
+NEWER = os.environ.get("NEWER_TORCH", "")
+"""A version of PyTorch above the pin, for the test of an environment like Colab's."""
+
+
+@pytest.mark.skipif(not NEWER, reason="NEWER_TORCH names no version of PyTorch")
+def test_notebooks_leave_a_newer_torch_alone(tmp_path: Path) -> None:
+    others = [line for line in pinned() if not line.startswith(("torch==", "sympy==", "mpmath=="))]
+    colab = new_environment(tmp_path / "colab", others)
+    colab.install(f"torch=={NEWER}")
+    before = colab.version("torch")
+    assert before is not None
+    assert Version(before) > Version("2.13")
+    assert colab.version("omnivault") is None
+    for name in ("softmax/derivatives", "sampling/torch_multinomial", "intro"):
+        (tmp_path / name).mkdir(parents=True)
+        colab.run(from_here(f"{name}.ipynb", colab), tmp_path / name)
+    assert colab.version("torch") == before
