@@ -89,6 +89,14 @@ serve: $(BUILT) ## serve the built book on localhost:8000
 notebooks: $(BUILT) ## the chapters as executed notebooks, for any notebook program
 	@echo "The notebooks are in $(CURDIR)/_build/html/notebooks"
 
+PDF := _build/from-logits-to-tokens.pdf
+
+pdf: $(PDF) ## the book as one PDF file; a Chromium that is installed prints it
+	@echo "The PDF is at $(CURDIR)/$(PDF)"
+
+$(PDF): $(BUILT) sphinx_extensions/pdf.py
+	PYTHONPATH=sphinx_extensions $(BIN)/python -m pdf _build/html $@
+
 # In a folder of the reader's own: an edit there never touches the sources of the book.
 lab: $(BUILT) ## open copies of the notebooks in JupyterLab; they are yours to change, in lab/
 	PYTHONPATH=sphinx_extensions $(BIN)/python -m notebooks.lab _build/html/notebooks lab

@@ -14,6 +14,7 @@ One idea a module; import from the module that holds it:
 - ``omnivault.degeneration``: the decoding experiment, its data and its replay
 - ``omnivault.plotting``: the figures of the book
 - ``omnivault.explore``: figures that answer the reader's hand
+- ``omnivault.exercises``: checks of the reader's answers
 """
 
 __version__ = "0.1.0"

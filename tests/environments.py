@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from checks import ROOT
+from book_source import ROOT
+from nbformat import NotebookNode
+
+NOTEBOOKS = ROOT / "_build" / "html" / "notebooks"
+NAMES = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb"))
 
 REPOSITORY = "https://github.com/owner/book"
 """An address for the first cell, in whose place a test puts a copy of the package."""
@@ -32,7 +36,7 @@ class Environment:
     def install(self, *packages: str) -> None:
         index = os.environ.get("TORCH_INDEX")
         extra = ["--extra-index-url", index] if index else []
-        command = [self.python, "-m", "pip", "install", "--quiet", *extra, *packages]
+        command = [str(self.python), "-m", "pip", "install", "--quiet", *extra, *packages]
         subprocess.run(command, check=True, env=self.variables())
 
     def version(self, package: str) -> str | None:
@@ -50,7 +54,7 @@ class Environment:
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
 
-    def run(self, notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    def run(self, notebook: NotebookNode, folder: Path) -> NotebookNode:
         """Run all cells in an empty folder, and return the notebook with what they gave."""
         kernel = self.folder / "kernels" / "new"
         kernel.mkdir(parents=True, exist_ok=True)
@@ -67,7 +71,7 @@ class Environment:
             text=True,
         )
         assert ran.returncode == 0, ran.stderr[-4000:]
-        result = nbformat.read(path, as_version=4)
+        result: NotebookNode = nbformat.read(path, as_version=4)
         path.unlink()
         return result
 
@@ -85,6 +89,16 @@ def new_environment(folder: Path, constraints: list[str]) -> Environment:
     made = Environment(folder / "environment", package, folder / "constraints.txt")
     made.install("ipykernel")
     return made
+
+
+def built(name: str) -> NotebookNode:
+    """Read a notebook of the built book."""
+    notebook: NotebookNode = nbformat.read(NOTEBOOKS / name, as_version=4)
+    return notebook
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def pinned() -> list[str]:

@@ -39,8 +39,8 @@ def shown_svg(setup: str, folder: Path = PACKAGE.parent) -> dict[str, str]:
         "ax.plot([0, 1], [1, 2])\n"
         "plt.show()"
     )
-    cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
-    notebook = nbformat.v4.new_notebook(cells=[cell])  # type: ignore[no-untyped-call]
+    cell = nbformat.v4.new_code_cell(source)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
     client = NotebookClient(notebook, kernel_name="python3", timeout=120)
     client.resources = {"metadata": {"path": str(folder)}}
     client.execute()

@@ -49,10 +49,7 @@ def longer(scale: Any, generator: torch.Generator) -> Iterator[Case]:
 @exercise("ex-gap-bound", hint="put one score far ahead, and find out where the others should lie.")
 def gap_bound(scores: Any, generator: torch.Generator) -> Iterator[Case]:
     for n in [2, 3, 64, *torch.randint(4, 33, (7,), generator=generator).tolist()]:
-        got, told = called(scores, n)
-        if isinstance(got, Exception):
-            yield claim(False, told)
-            return
+        got, _ = called(scores, n)
         s = tensor_of(got)
         if s is None or s.shape != (n,) or not s.isfinite().all():
             yield claim(False, f"for n = {n} a tensor of {n} finite scores is wanted.")

@@ -48,6 +48,10 @@ class NoAnswerError(Exception):
     """The answer is still what the book left open."""
 
 
+class WrongAnswerError(Exception):
+    """The answer cannot even be compared; the message says why."""
+
+
 def exercise(label: str, *, hint: str) -> Callable[[Check], Check]:
     """Register the check of the exercise with this label."""
 
@@ -114,6 +118,8 @@ def check(label: str, answer: Any, *, generator: torch.Generator | None = None) 
             if not case.holds:
                 return Verdict(False, f"Not yet: {case.complaint}\nHint: {hint}")
             held += 1
+    except WrongAnswerError as error:
+        return Verdict(False, f"Not yet: {error}\nHint: {hint}")
     except NoAnswerError:
         return Verdict(None, "Not answered yet.")
     return Verdict(True, "Right." if held == 1 else f"Right, in all {held} cases.")
@@ -129,26 +135,26 @@ def returns(
 ) -> Case:
     """Call the reader's function and compare what it returns.
 
-    Numbers, tensors and sequences of numbers are equal within the relative and the absolute
-    tolerance, and have to have the same shape; anything else has to be equal.
+    Numbers, tensors and lists of numbers are equal within the relative and the absolute tolerance,
+    and have to have the same shape; tuples, part by part; anything else has to be equal.
     """
     got, told = called(function, *arguments)
-    if isinstance(got, Exception):
-        return Case(False, told)
     return Case(
         agree(got, expected, rel=rel, abs=abs), f"{told} {shown(got)}, not {shown(expected)}."
     )
 
 
-def called(function: Any, *arguments: Any) -> tuple[Any, str]:
+def called(
+    function: Any, *arguments: Any, may_raise: type[Exception] | tuple[()] = ()
+) -> tuple[Any, str]:
     """Call the reader's function.
 
-    Returns what it returned, or the exception that it raised, and the beginning of a sentence
-    about it.
+    Returns what it returned, or what it raised if it may, and the beginning of a sentence about
+    that.
     """
     if not callable(function):
         wanted = f"a function of {len(arguments)} argument{'s' * (len(arguments) > 1)}"
-        return TypeError(), f"{wanted} is wanted, got {shown(function)}."
+        raise WrongAnswerError(f"{wanted} is wanted, got {shown(function)}.")
     name = getattr(function, "__name__", "<lambda>")
     call = f"{'your function' if name == '<lambda>' else name}" + (
         f"({', '.join(shown(argument) for argument in arguments)})"
@@ -158,8 +164,10 @@ def called(function: Any, *arguments: Any) -> tuple[Any, str]:
         got = function(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
     except NotImplementedError:
         raise NoAnswerError from None
-    except Exception as error:
+    except may_raise as error:
         return error, f"{call} raises {type(error).__name__}: {error}"
+    except Exception as error:
+        raise WrongAnswerError(f"{call} raises {type(error).__name__}: {error}") from error
     if open_(got):
         raise NoAnswerError
     return got, f"{call} gives"
@@ -176,6 +184,12 @@ def agree(got: Any, expected: Any, *, rel: float = 1e-4, abs: float = 1e-6) -> b
     """Whether an answer agrees with what is expected, as :func:`returns` says."""
     if isinstance(expected, (bool, str, set, frozenset, dict)):
         return bool(got == expected)
+    if isinstance(expected, tuple):  # parts of a result, of any shapes
+        parts = list(got) if isinstance(got, (list, tuple)) or getattr(got, "ndim", None) else []
+        return len(parts) == len(expected) and all(
+            agree(part, wanted, rel=rel, abs=abs)
+            for part, wanted in zip(parts, expected, strict=True)
+        )
     one, other = tensor_of(got), tensor_of(expected)
     if one is None or other is None or one.shape != other.shape:
         return False

@@ -37,9 +37,6 @@ def priors(adjusted: Any, generator: torch.Generator) -> Iterator[Case]:
         pi, rho = pi / pi.sum(), rho / rho.sum()
         z = f.log() + pi.log() + torch.randn((), generator=generator)
         got, told = called(adjusted, z, pi, rho)
-        if isinstance(got, Exception):
-            yield claim(False, told)
-            return
         logits = tensor_of(got)
         if logits is None or logits.shape != (k,):
             yield claim(False, f"{told} {shown(got)}; {k} logits are wanted.")
@@ -58,10 +55,7 @@ def generative(fit: Any, generator: torch.Generator) -> Iterator[Case]:
         y = y[torch.randperm(len(y), generator=generator)]
         x = 2 * torch.randn(k, d, generator=generator)[y]
         x = x + torch.randn(len(y), d, generator=generator)
-        got, told = called(fit, x, y)
-        if isinstance(got, Exception):
-            yield claim(False, told)
-            return
+        got, _ = called(fit, x, y)
         pair = got if isinstance(got, (list, tuple)) and len(got) == 2 else (None, None)
         w, b = map(tensor_of, pair)
         if w is None or b is None or w.shape != (k, d) or b.shape != (k,):

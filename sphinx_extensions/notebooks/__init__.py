@@ -17,6 +17,7 @@ import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
 from myst_nb.sphinx_ import NbMetadataCollector
+from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
 from notebooks.cells import first_cell, reader_cell
@@ -35,16 +36,17 @@ def has_code(app: Sphinx, page: str) -> bool:
     return NbMetadataCollector.get_exec_data(app.env, page) is not None
 
 
-def executed(app: Sphinx, page: str) -> nbformat.NotebookNode:
+def executed(app: Sphinx, page: str) -> NotebookNode:
     """Return the cells of a page with their outputs."""
     folder = Path(app.outdir).parent / "jupyter_execute"
-    notebook = nbformat.read(folder / f"{page}.ipynb", as_version=4)
+    notebook: NotebookNode = nbformat.read(folder / f"{page}.ipynb", as_version=4)
     if any(cell.get("outputs") for cell in notebook.cells):
         return notebook
     # Cells that were not run anew are written without their outputs, which are in the cache.
-    cache = get_cache(app.env.mystnb_config.execution_cache_path)
-    _, merged = cache.merge_match_into_notebook(notebook)
-    return merged
+    settings: Any = app.env  # to which MyST-NB adds its own
+    cache = get_cache(settings.mystnb_config.execution_cache_path)
+    _, notebook = cache.merge_match_into_notebook(notebook)
+    return notebook
 
 
 def linker(app: Sphinx, page: str) -> Any:
@@ -77,7 +79,7 @@ def relative(start: str, end: str) -> str:
 def write_notebook(app: Sphinx, page: str, doctree: nodes.document) -> None:
     cells = executed(app, page).cells
     text = Page(app.env, page, linker(app, page))
-    made: list[nbformat.NotebookNode] = []
+    made: list[NotebookNode] = []
     open_text: list[str] = []
 
     def close_text() -> None:

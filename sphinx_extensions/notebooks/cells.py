@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 from myst_nb.core.render import coalesce_streams
+from nbformat import NotebookNode
 
 DATA = Path(__file__).resolve().parent.parent.parent / "requirements-data.txt"
 
@@ -26,7 +27,7 @@ HIDDEN = {
 }
 
 
-def first_cell(sources: Iterable[str], repository: str) -> nbformat.NotebookNode:
+def first_cell(sources: Iterable[str], repository: str) -> NotebookNode:
     """Make the cell that installs what the others import, where it is missing.
 
     Parameters
@@ -51,7 +52,8 @@ def first_cell(sources: Iterable[str], repository: str) -> nbformat.NotebookNode
     for pin in pins(sources):
         name = pin.partition("==")[0].replace("-", "_")
         lines += [f'if find_spec("{name}") is None:', f"    %pip install --quiet --no-deps {pin}"]
-    return nbformat.v4.new_code_cell("\n".join(lines))
+    cell: NotebookNode = nbformat.v4.new_code_cell("\n".join(lines))
+    return cell
 
 
 def pins(sources: Iterable[str]) -> list[str]:
@@ -71,7 +73,7 @@ def imported(source: str) -> Iterator[str]:
             yield from [module] if module else [alias.name for alias in node.names]
 
 
-def reader_cell(cell: nbformat.NotebookNode, solution: str) -> nbformat.NotebookNode:
+def reader_cell(cell: NotebookNode, solution: str) -> NotebookNode:
     """Turn a cell of the build into one for a reader.
 
     Parameters
@@ -87,7 +89,7 @@ def reader_cell(cell: nbformat.NotebookNode, solution: str) -> nbformat.Notebook
     source = without_glue(cell.source)
     shown = [o for o in cell.outputs if not any(m.startswith(RECORD) for m in o.get("data", {}))]
     outputs = coalesce_streams(shown)
-    made = nbformat.v4.new_code_cell(source, outputs=outputs)
+    made: NotebookNode = nbformat.v4.new_code_cell(source, outputs=outputs)
     if solution:
         made.source = f"# @title {solution}\n{source}"
         hidden = dict.fromkeys(HIDDEN["hide-cell"], True)
@@ -113,7 +115,9 @@ def without_glue(source: str) -> str:
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     lines = enumerate(source.split("\n"), start=1)
-    return "\n".join(line for number, line in lines if number not in dropped).rstrip()
+    kept = "\n".join(line for number, line in lines if number not in dropped).rstrip()
+    ast.parse(kept)  # a branch that only glued would be empty now
+    return kept
 
 
 def only_glues(node: ast.stmt) -> bool:
@@ -123,6 +127,4 @@ def only_glues(node: ast.stmt) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.module == "myst_nb"
     call = node.value if isinstance(node, ast.Expr) else None
-    return (
-        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "glue"
-    )
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "glue"

@@ -44,7 +44,7 @@ class Page:
         self.target = target
 
     def number(self, kind: str, label: str) -> str:
-        """The number of a figure or an exercise, such as "4.2"."""
+        """Return the number of a figure or an exercise, such as "4.2"."""
         return ".".join(map(str, self.env.toc_fignumbers[self.name][kind][label]))
 
     # --- the parts of a page, in order
@@ -63,13 +63,14 @@ class Page:
                 yield "text", text
 
     def cell(self, cell: nodes.Element, solution: str) -> Iterator[Part]:
-        """A code cell, and below it the caption of its figure."""
+        """Give a code cell, and below it the caption of its figure."""
         yield "code", (cell["cell_index"], solution)
         for figure in cell.findall(nodes.figure):
             caption = next(figure.findall(nodes.caption))
             number = self.number("figure", figure["ids"][0])
-            yield "text", f"**{self.env.config.numfig_format['figure'] % number}** " + self.inline(
-                caption
+            yield (
+                "text",
+                f"**{self.env.config.numfig_format['figure'] % number}** " + self.inline(caption),
             )
 
     def solution(self, node: nodes.Element) -> Iterator[Part]:
@@ -149,7 +150,10 @@ class Page:
 
     def table(self, node: nodes.Element) -> str:
         rows = [
-            [self.blocks(entry).replace("\n\n", "<br>").replace("|", r"\|") for entry in row.children]
+            [
+                self.blocks(entry).replace("\n\n", "<br>").replace("|", r"\|")
+                for entry in row.children
+            ]
             for row in node.findall(nodes.row)
         ]
         if not any(node.findall(nodes.thead)):
@@ -199,7 +203,8 @@ class Page:
         raise self.missing(node)
 
     def equation(self, node: nodes.Element) -> str:
-        return self.env.get_domain("math").equations[node["label"]][1]
+        math: Any = self.env.get_domain("math")
+        return str(math.equations[node["label"]][1])
 
     def missing(self, node: nodes.Node) -> ExtensionError:
         return ExtensionError(
