@@ -20,13 +20,15 @@ from playwright.sync_api import sync_playwright
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 STYLE = """
+  :root { --paper: white; }
   @page { size: A4; margin: 22mm 20mm 20mm; }
   article { break-before: page; }
   article, figcaption { max-width: none; }
+  h1, h2, h3 { white-space: pre-wrap; } /* or else bookmarks lose the space where a line ends */
   a[href] { color: var(--link); text-decoration: none; }
   .part { margin: 0; color: var(--soft); font: 600 0.9rem var(--sans); }
   .title { padding-top: 9rem; }
-  .title h1 { font-size: 3rem; }
+  .title > p { margin: 0 0 3rem; font: 600 3rem/1.2 var(--serif); }
   .contents p { margin: 1.2rem 0 0.3rem; color: var(--soft); font: 600 0.9rem var(--sans); }
   .contents ul { list-style: none; margin: 0; padding: 0; }
   .contents { columns: 2; column-gap: 2rem; font-size: 0.95rem; }
@@ -57,13 +59,13 @@ def the(soup: BeautifulSoup | Tag, selector: str) -> Tag:
 
 def chapters(site: Path, first: str) -> Iterator[tuple[str, str]]:
     """Yield every page in reading order, each with the name of the part that it opens, or ""."""
+    yield first, ""
     part = ""
     for entry in the(read(site / first), "#contents").select("p.caption, a.reference"):
         if entry.name == "p":
             part = entry.get_text(strip=True)
         else:
-            address = str(entry["href"]).partition("#")[0]
-            yield (place(first, address) if address else first), part
+            yield place(first, str(entry["href"])), part
             part = ""
 
 
@@ -117,7 +119,7 @@ def join(site: Path, first: str) -> str:
 </head>
 <body>
 <main>
-<div class="title"><h1>{title}</h1>{contents(site, first)}</div>
+<div class="title"><p>{title}</p>{contents(site, first)}</div>
 {"".join(body)}
 </main>
 </body>
@@ -131,9 +133,8 @@ def contents(site: Path, first: str) -> str:
         if entry.name == "p":
             lines.append(f"<p>{entry.decode_contents()}</p>")
         else:
-            address = str(entry["href"]).partition("#")[0]
-            page = place(first, address) if address else first
-            lines.append(f'<ul><li><a href="#{mark(page)}">{entry.decode_contents()}</a></li></ul>')
+            goal = mark(place(first, str(entry["href"])))
+            lines.append(f'<ul><li><a href="#{goal}">{entry.decode_contents()}</a></li></ul>')
     return f'<nav class="contents">{"".join(lines)}</nav>'
 
 
@@ -141,7 +142,7 @@ def print_book(site: Path, file: Path) -> None:
     chromium = browser()
     if chromium is None:
         sys.exit(f"a Chromium prints the PDF, and none of {', '.join(BROWSERS)} is installed")
-    source = site.parent / "pdf" / "book.html"
+    source = site.resolve().parent / "pdf" / "book.html"
     source.parent.mkdir(exist_ok=True)
     source.write_text(join(site, "book/intro.html"), encoding="utf-8")
     with sync_playwright() as playwright:
@@ -155,6 +156,7 @@ def print_book(site: Path, file: Path) -> None:
         page.pdf(
             path=file,
             prefer_css_page_size=True,
+            print_background=True,
             display_header_footer=True,
             header_template="<p></p>",
             footer_template=FOOTER,

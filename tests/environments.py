@@ -34,9 +34,7 @@ class Environment:
         return self.folder / "bin" / "python"
 
     def install(self, *packages: str) -> None:
-        index = os.environ.get("TORCH_INDEX")
-        extra = ["--extra-index-url", index] if index else []
-        command = [str(self.python), "-m", "pip", "install", "--quiet", *extra, *packages]
+        command = [str(self.python), "-m", "pip", "install", "--quiet", *packages]
         subprocess.run(command, check=True, env=self.variables())
 
     def version(self, package: str) -> str | None:
@@ -49,6 +47,8 @@ class Environment:
         """What processes in the environment see: nothing of the one that runs the tests."""
         ours = ("OMP_NUM_THREADS", "PYTHONPATH", "VIRTUAL_ENV")
         kept = {name: value for name, value in os.environ.items() if name not in ours}
+        if index := os.environ.get("TORCH_INDEX"):
+            kept["PIP_EXTRA_INDEX_URL"] = index
         return kept | {
             "PIP_CONSTRAINT": str(self.constraints),
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -78,7 +78,6 @@ class Environment:
 
 def new_environment(folder: Path, constraints: list[str]) -> Environment:
     """Make an environment that holds what starts a notebook, and nothing else."""
-    folder.mkdir(parents=True)
     package = folder / "package"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "omnivault", package / "omnivault", ignore=ignored)

@@ -61,10 +61,6 @@ def test_the_words_are_those_of_the_page(name: str) -> None:
 
 @every_notebook
 def test_formulas_are_those_of_the_page(name: str) -> None:
-    of_page = [
-        annotation.get_text() for annotation in page(name).select("article > section annotation")
-    ]
-
     def plain(tex: str) -> str:
         tex = re.sub(r"\\tag\{.*?\}", "", tex).replace(r"\|", r"\Vert").replace("|", r"\vert")
         return re.sub(r"\s", "", tex)
@@ -73,7 +69,6 @@ def test_formulas_are_those_of_the_page(name: str) -> None:
     assert [plain(tex) for tex in of_notebook] == [
         plain(annotation.get_text()) for annotation in page(name).select("section annotation")
     ]
-    assert len(of_page) <= len(of_notebook)
 
 
 @every_notebook
@@ -195,7 +190,7 @@ def test_without_a_repository_the_first_cell_says_what_to_do() -> None:
     [
         ("x = 1\nglue('x', x, display=False)", "x = 1"),
         ("from myst_nb import glue\nimport math", "import math"),
-        ("for x in y:\n    print(x)\n    glue(\n        'x', x\n    )\nz = 1", "for x in y:\n    print(x)\nz = 1"),
+        ("for x in y:\n    x\n    glue(\n        'x', x\n    )\nz", "for x in y:\n    x\nz"),
         ("for x in y:\n    if x:\n        glue('x', x)\nprint(y)", "print(y)"),
         ("if x:\n    glue('x', x)\nelse:\n    y = 1", None),
         ("glued = unglue(x)", "glued = unglue(x)"),
@@ -310,9 +305,9 @@ def test_a_readers_changes_are_kept(tmp_path: Path) -> None:
 def saved_in_lab(folder: Path, name: str) -> Iterator[Path]:
     """Open and save a notebook as JupyterLab does, and yield the files that are there then."""
     script = (
-        "import sys; from jupytext.contentsmanager import build_jupytext_contents_manager_class;"
+        "import sys; from jupytext.sync_contentsmanager import *;"
         "from jupyter_server.services.contents.largefilemanager import LargeFileManager;"
-        "manager = build_jupytext_contents_manager_class(LargeFileManager)();"
+        "manager = build_sync_jupytext_contents_manager_class(LargeFileManager)();"
         "manager.root_dir = sys.argv[1];"
         "model = manager.get(sys.argv[2]); manager.save(model, sys.argv[2])"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from environments import NAMES, REPOSITORY, Environment, built, code, new_environment, pinned
@@ -37,11 +39,12 @@ def given(cell: NotebookNode) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    environment = new_environment(tmp_path_factory.mktemp("fresh") / "it", pinned())
-    assert environment.version("omnivault") is None
-    assert environment.version("torch") is None
-    return environment
+def fresh() -> Iterator[Environment]:
+    with TemporaryDirectory() as folder:  # gigabytes, which pytest's own would keep
+        environment = new_environment(Path(folder), pinned())
+        assert environment.version("omnivault") is None
+        assert environment.version("torch") is None
+        yield environment
 
 
 @pytest.mark.parametrize("name", IN_ORDER)
@@ -61,15 +64,16 @@ NEWER = os.environ.get("NEWER_TORCH", "")
 
 @pytest.mark.skipif(not NEWER, reason="NEWER_TORCH names no version of PyTorch")
 def test_notebooks_leave_a_newer_torch_alone(tmp_path: Path) -> None:
-    others = [line for line in pinned() if not line.startswith("torch==")]
-    colab = new_environment(tmp_path / "colab", others)
-    colab.install(f"torch=={NEWER}")
-    before = colab.version("torch")
-    assert before is not None
     [pin] = [line.removeprefix("torch==") for line in pinned() if line.startswith("torch==")]
-    assert Version(before) > Version(pin)
-    assert colab.version("omnivault") is None
-    for name in ("softmax/derivatives", "sampling/torch_multinomial", "intro"):
-        (tmp_path / name).mkdir(parents=True)
-        colab.run(from_here(f"{name}.ipynb", colab), tmp_path / name)
-    assert colab.version("torch") == before
+    others = [line for line in pinned() if not line.startswith("torch==")]
+    with TemporaryDirectory() as folder:
+        colab = new_environment(Path(folder), others)
+        colab.install(f"torch=={NEWER}")
+        before = colab.version("torch")
+        assert before is not None
+        assert Version(before) > Version(pin)
+        assert colab.version("omnivault") is None
+        for name in ("softmax/derivatives", "sampling/torch_multinomial", "intro"):
+            (tmp_path / name).mkdir(parents=True)
+            colab.run(from_here(f"{name}.ipynb", colab), tmp_path / name)
+        assert colab.version("torch") == before
