@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+import yaml
 from book_source import ROOT, none
 from bs4 import BeautifulSoup, Tag
 from environments import NAMES, NOTEBOOKS, REPOSITORY, built, code
@@ -23,6 +24,11 @@ from notebooks import BRANCH, links
 from notebooks.cells import first_cell, reader_cell, without_glue
 from notebooks.lab import fill
 from notebooks.markdown import escaped, start_of_line
+
+# Where the site says its repository is, if it does.
+REPOSITORY_OF_SITE = os.environ.get(
+    "BOOK_REPOSITORY", yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+)
 
 every_notebook = pytest.mark.parametrize("name", NAMES)
 
@@ -156,7 +162,7 @@ def test_solutions_are_closed(name: str) -> None:
 @every_notebook
 def test_the_first_cell_installs(name: str) -> None:
     first, *others = code(built(name))
-    expected = first_cell((c.source for c in others), os.environ.get("BOOK_REPOSITORY", ""))
+    expected = first_cell((c.source for c in others), REPOSITORY_OF_SITE)
     assert first.source == expected.source
 
 
@@ -261,9 +267,8 @@ def test_a_page_offers_its_notebook(name: str) -> None:
     target = ROOT / "_build" / "html" / "book" / name
     assert (target.parent / str(link["href"])).resolve() == (NOTEBOOKS / name).resolve()
     assert "download" in link.attrs
-    repository = os.environ.get("BOOK_REPOSITORY", "")
     assert [str(other["href"]) for other in others] == list(
-        links(repository, f"book/{name.removesuffix('.ipynb')}").values()
+        links(REPOSITORY_OF_SITE, f"book/{name.removesuffix('.ipynb')}").values()
     )
 
 
