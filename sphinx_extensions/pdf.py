@@ -33,6 +33,7 @@ STYLE = """
   .contents ul { list-style: none; margin: 0; padding: 0; }
   .contents { columns: 2; column-gap: 2rem; font-size: 0.95rem; }
   .contents ul, .contents p { break-inside: avoid; }
+  .rights { margin-top: 3rem; color: var(--soft); font: 0.8rem var(--sans); }
 """
 
 FOOTER = """
@@ -85,20 +86,23 @@ def join(site: Path, first: str) -> str:
     pages = {page for page, _ in order}
     soup = read(site / first)
     title = the(soup, "title").get_text().partition(" · ")[0]
+    rights = the(soup, "footer").get_text().partition(" · source")[0]
     body = []
     for page, part in order:
-        article = the(read(site / page), "article")
+        article = read(site / page).article
+        assert article is not None
         for extra in article.select(".run, .headerlink, script, noscript"):
             extra.decompose()
-        for solution in article.select("details.solution"):
+        for solution in article.find_all("details", class_="solution"):
             solution["open"] = ""
         # Only places that links lead to are renamed: drawings refer to others inside themselves.
-        for element in article.select("[id]:not(svg *)"):
-            element["id"] = mark(page, str(element["id"]))
-        for image in article.select("img"):
+        for element in article.find_all(id=True):
+            if element.find_parent("svg") is None:
+                element["id"] = mark(page, str(element["id"]))
+        for image in article.find_all("img"):
             del image["loading"]  # nobody scrolls
             image["src"] = f"../{site.name}/{place(page, str(image['src']))}"
-        for link in article.select("a[href]"):
+        for link in article.find_all("a", href=True):
             where = urlsplit(str(link["href"]))
             if where.scheme:
                 continue
@@ -120,6 +124,7 @@ def join(site: Path, first: str) -> str:
 <body>
 <main>
 <div class="title"><p>{title}</p>{contents(site, first)}</div>
+<p class="rights">{rights}</p>
 {"".join(body)}
 </main>
 </body>
@@ -151,7 +156,7 @@ def print_book(site: Path, file: Path) -> None:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         page = window.new_page()
-        page.goto(source.as_uri())
+        page.goto(source.as_uri(), timeout=120_000)
         page.evaluate("document.fonts.ready")
         page.pdf(
             path=file,

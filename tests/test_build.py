@@ -84,7 +84,7 @@ def make_book(root: Path, page: str) -> Path:
     # A copy: fresh_outputs.py watches the package in the folder above its own.
     shutil.copytree(ROOT / "sphinx_extensions", root / "sphinx_extensions")
     (root / "book").mkdir()
-    for name in ("_config.yml", "requirements.txt"):
+    for name in ("_config.yml", "requirements.txt", "requirements-data.txt"):
         shutil.copy(ROOT / name, root)
     (root / "node_modules").symlink_to(ROOT / "node_modules")
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/tiny\n", encoding="utf-8")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from book_source import ROOT
 from browser import PAGES, chromium_path
 from bs4 import BeautifulSoup
 from pdf import join, mark, place, print_book
@@ -21,7 +25,10 @@ pytestmark = pytest.mark.browser
 def book(site: Path, tmp_path_factory: pytest.TempPathFactory) -> PdfReader:
     chromium_path()  # or skip
     file = tmp_path_factory.mktemp("pdf") / "book.pdf"
-    print_book(site, file)
+    # A process of its own: one cannot hold two drivers of browsers.
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "sphinx_extensions")}
+    command = [sys.executable, "-m", "pdf", str(site), str(file)]
+    subprocess.run(command, check=True, env=environment)
     return PdfReader(file)
 
 

@@ -24,18 +24,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What :func:`check` found; it is true if, and only if, the answer holds.
-
-    Attributes
-    ----------
-    holds
-        Whether the answer held in every case; ``None`` if there is no answer yet.
-    text
-        The same in words: the number of cases, or the first that failed, and a hint.
-    """
+    """What :func:`check` found; it is true if, and only if, the answer holds."""
 
     holds: bool | None
+    """Whether the answer held in every case, or ``None`` if there is no answer yet."""
     text: str
+    """The same in words, with a hint where it did not hold."""
 
     def __bool__(self) -> bool:
         return self.holds is True
@@ -112,7 +106,7 @@ def check(label: str, answer: Any, *, generator: torch.Generator | None = None) 
         generator.seed()
     held = 0
     try:
-        if open_(answer):
+        if is_open(answer):
             raise NoAnswerError
         for case in cases(answer, generator):
             if not case.holds:
@@ -168,15 +162,15 @@ def called(
         return error, f"{call} raises {type(error).__name__}: {error}"
     except Exception as error:
         raise WrongAnswerError(f"{call} raises {type(error).__name__}: {error}") from error
-    if open_(got):
+    if is_open(got):
         raise NoAnswerError
     return got, f"{call} gives"
 
 
-def open_(answer: Any) -> bool:
+def is_open(answer: Any) -> bool:
     """Whether this is what the book wrote where the answer belongs."""
     if isinstance(answer, (list, tuple)):
-        return any(open_(part) for part in answer)
+        return any(is_open(part) for part in answer)
     return answer is None or answer is ...
 
 

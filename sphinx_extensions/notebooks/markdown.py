@@ -81,8 +81,9 @@ class Page:
         def fold() -> Iterator[Part]:
             nonlocal summary
             if texts:
-                inner = "\n\n".join(texts)
-                yield "text", f"<details>\n<summary>{summary}</summary>\n\n{inner}\n\n</details>"
+                # Not every program shows that a summary opens.
+                opening = f"<details>\n<summary><b>{summary}</b> (click)</summary>"
+                yield "text", "\n\n".join([opening, *texts, "</details>"])
                 summary = f"{name}, continued"
                 texts.clear()
 
@@ -123,6 +124,8 @@ class Page:
             return self.table(node)
         if isinstance(node, proof_node):
             return self.blocks(node[0])
+        if isinstance(node, nodes.citation):
+            return self.blocks(node, start=1)  # without its label, which no link leads to
         if isinstance(node, exercise_enumerable_node):
             title = f"**Exercise {self.number('exercise', node['label'])}** {self.inline(node[0])}"
             return quoted(f"{title.strip()}\n\n{self.blocks(node[1])}")
@@ -135,9 +138,9 @@ class Page:
             return self.blocks(node)
         raise self.missing(node)
 
-    def blocks(self, node: nodes.Element) -> str:
-        """Write all blocks inside a node."""
-        return "\n\n".join(text for child in node.children if (text := self.block(child)))
+    def blocks(self, node: nodes.Element, start: int = 0) -> str:
+        """Write all blocks inside a node, or those from a place on."""
+        return "\n\n".join(text for child in node.children[start:] if (text := self.block(child)))
 
     def list(self, node: nodes.Element) -> str:
         items = []
