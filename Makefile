@@ -66,7 +66,8 @@ test: $(CHECKERS) lint ## check the statements, build the book, run every other 
 	$(TWO_AT_A_TIME) --dist loadfile -m statement --report
 	$(TWO_AT_A_TIME) -m mutant --report
 	$(MAKE) book
-	$(TWO_AT_A_TIME) --dist loadfile -m "not (statement or mutant or alone)"
+	$(TWO_AT_A_TIME) --dist loadfile --no-loadscope-reorder \
+	    -m "not (statement or mutant or alone)"
 	$(BIN)/python -m pytest -m alone
 
 mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (long)
