@@ -34,7 +34,13 @@ class Environment:
         return self.folder / "bin" / "python"
 
     def install(self, *packages: str) -> None:
-        command = [str(self.python), "-m", "pip", "install", "--quiet", *packages]
+        self.pip("install", *packages)
+
+    def uninstall(self, *packages: str) -> None:
+        self.pip("uninstall", "--yes", *packages)
+
+    def pip(self, *words: str) -> None:
+        command = [str(self.python), "-m", "pip", "--quiet", *words]
         subprocess.run(command, check=True, env=self.variables())
 
     def version(self, package: str) -> str | None:
