@@ -3,6 +3,9 @@
 Sphinx executes a chapter when it reads it, and it reads one after the other. Here those that have
 changed run beside one another first, each in a process of its own, and their outputs go into the
 cache where MyST-NB will find them. A chapter that fails is left to MyST-NB, which reports it.
+
+Each chapter computes with one thread: its last digits are then the same however many cores there
+are, and the cores have enough to do.
 """
 
 from __future__ import annotations
@@ -44,13 +47,24 @@ def run_chapters(app: Sphinx, env: Any, pages: list[str]) -> None:
         timeout = env.mystnb_config.execution_timeout
         return single_nb_execution(notebook, str(path.parent), timeout, allow_errors=False)
 
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for (path, _), result in zip(chapters, pool.map(run, chapters), strict=True):
             if result.err is None:
+                for cell in result.nb.cells:
+                    merge_streams(cell.get("outputs", []))
                 bundle = CacheBundleIn(
                     result.nb, str(path), data={"execution_seconds": result.time}
                 )
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def merge_streams(outputs: list[NotebookNode]) -> None:
+    """Join what a cell printed in pieces: where it was cut is a matter of time alone."""
+    for i in range(len(outputs) - 1, 0, -1):
+        this, next_ = outputs[i - 1], outputs[i]
+        if this.output_type == next_.output_type == "stream" and this.name == next_.name:
+            this.text += outputs.pop(i).text
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -51,11 +51,12 @@ class Environment:
 
     def variables(self) -> dict[str, str]:
         """What processes in the environment see: nothing of the one that runs the tests."""
-        ours = ("OMP_NUM_THREADS", "PYTHONPATH", "VIRTUAL_ENV")
+        ours = ("PYTHONPATH", "VIRTUAL_ENV")
         kept = {name: value for name, value in os.environ.items() if name not in ours}
         if index := os.environ.get("TORCH_INDEX"):
             kept["PIP_EXTRA_INDEX_URL"] = index
         return kept | {
+            "OMP_NUM_THREADS": "1",  # as in the build: the last digits are compared
             "PIP_CONSTRAINT": str(self.constraints),
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }

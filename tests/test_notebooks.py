@@ -24,6 +24,7 @@ from notebooks import BRANCH, links
 from notebooks.cells import first_cell, reader_cell, without_glue
 from notebooks.lab import fill
 from notebooks.markdown import escaped, start_of_line
+from run_chapters import merge_streams
 
 # Where the site says its repository is, if it does.
 REPOSITORY_OF_SITE = os.environ.get(
@@ -208,6 +209,21 @@ def test_glue_is_taken_out(source: str, left: str | None) -> None:
             without_glue(source)
     else:
         assert without_glue(source) == left
+
+
+def test_pieces_of_what_a_cell_printed_are_joined() -> None:
+    def stream(text: str, name: str = "stdout") -> NotebookNode:
+        output: NotebookNode = new_output("stream", name=name, text=text)
+        return output
+
+    outputs = [stream("a, "), stream("b\n"), stream("!", "stderr"), stream("c"), stream("\nd")]
+    merge_streams(outputs)
+    assert [(o.name, o.text) for o in outputs] == [
+        ("stdout", "a, b\n"),
+        ("stderr", "!"),
+        ("stdout", "c\nd"),
+    ]
+    merge_streams([])
 
 
 def test_tags_become_what_notebook_programs_know() -> None:

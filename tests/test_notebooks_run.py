@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from environments import NAMES, REPOSITORY, Environment, built, code, new_environment, pinned
-from myst_nb.core.render import coalesce_streams
 from nbformat import NotebookNode
 from notebooks.cells import first_cell, pins
 from packaging.version import Version
+from run_chapters import merge_streams
 
 
 def needs(name: str) -> list[str]:
@@ -37,9 +37,8 @@ def from_here(name: str, environment: Environment) -> NotebookNode:
 
 def given(cell: NotebookNode) -> list[object]:
     """What a cell gave, figures included."""
-    # A kernel sends what a cell prints in pieces, whenever it comes to it.
-    outputs = coalesce_streams(cell.outputs)
-    return [(output.output_type, output.get("text"), output.get("data")) for output in outputs]
+    merge_streams(cell.outputs)
+    return [(output.output_type, output.get("text"), output.get("data")) for output in cell.outputs]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nbformat
-from myst_nb.core.render import coalesce_streams
 from nbformat import NotebookNode
 
 DATA = Path(__file__).resolve().parent.parent.parent / "requirements-data.txt"
@@ -87,8 +86,7 @@ def reader_cell(cell: NotebookNode, solution: str) -> NotebookNode:
     tags = cell.metadata.get("tags", [])
     hidden = {key: True for tag in tags for key in HIDDEN.get(tag, ())}
     source = without_glue(cell.source)
-    shown = [o for o in cell.outputs if not any(m.startswith(RECORD) for m in o.get("data", {}))]
-    outputs = coalesce_streams(shown)
+    outputs = [o for o in cell.outputs if not any(m.startswith(RECORD) for m in o.get("data", {}))]
     made: NotebookNode = nbformat.v4.new_code_cell(source, outputs=outputs)
     if solution:
         made.source = f"# @title {solution}\n{source}"
