@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from run_chapters import merge_streams
 
 DATA = Path(__file__).resolve().parent.parent.parent / "requirements-data.txt"
 
@@ -87,6 +88,7 @@ def reader_cell(cell: NotebookNode, solution: str) -> NotebookNode:
     hidden = {key: True for tag in tags for key in HIDDEN.get(tag, ())}
     source = without_glue(cell.source)
     outputs = [o for o in cell.outputs if not any(m.startswith(RECORD) for m in o.get("data", {}))]
+    merge_streams(outputs)
     made: NotebookNode = nbformat.v4.new_code_cell(source, outputs=outputs)
     if solution:
         made.source = f"# @title {solution}\n{source}"
