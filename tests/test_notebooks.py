@@ -86,9 +86,10 @@ def test_cells_are_those_of_the_page(name: str) -> None:
     ]
     of_notebook = [re.sub(r"^# @title .*\n", "", cell.source) for cell in code(notebook)[1:]]
     assert of_notebook == of_page
-    shown = [pre.get_text() for pre in article.select(".cell_output .stream pre")]
+    # A page leaves out what is blank at the end.
+    shown = [pre.get_text().rstrip() for pre in article.select(".cell_output .stream pre")]
     printed = [
-        output.text
+        output.text.rstrip()
         for cell in code(notebook)
         if not is_stub(cell)
         for output in cell.outputs
