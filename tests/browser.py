@@ -33,6 +33,34 @@ every_page = pytest.mark.parametrize("page", [*PAGES, "checks/test_statements_de
 LAY_OUT = "section { content-visibility: visible !important }"
 
 
+# What a page costs a browser, on a small scale: elements made, styled and laid out.
+WORK = """
+() => {
+  const times = [];
+  for (let round = 0; round < 15; round++) {
+    const start = performance.now();
+    const box = document.createElement("div");
+    box.innerHTML = "<p>some <b>words</b> to <i>lay out</i></p>".repeat(1500);
+    document.body.append(box);
+    box.getBoundingClientRect();
+    box.remove();
+    times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[7];
+}
+"""
+# Milliseconds that it takes a processor of which a phone's is four times slower.
+USUAL = 30.0
+
+
+def slowdown(browser: Browser) -> float:
+    """How much slower than this processor a phone's is, now: less than 4 where it is busy."""
+    page = browser.new_page()
+    took = float(page.evaluate(WORK))
+    page.close()
+    return max(1.0, min(4.0, 4 * USUAL / took))
+
+
 class Gzip(SimpleHTTPRequestHandler):
     """Serves files as hosts of static pages do: text compressed, kept for a while."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from book_source import none
-from browser import PAGES, Kind, Readers, every_width
+from browser import PAGES, Kind, Readers, every_width, slowdown
 from live import sentences
 from playwright.sync_api import Locator, Page, expect
 
@@ -262,7 +262,7 @@ def test_a_step_fits_into_a_frame_of_a_slow_phone(name: str, reader: Readers) ->
     this = reader.new(390, "light")
     figure = open_figure(this.open(place.page), place)
     session = this.page.context.new_cdp_session(this.page)
-    session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    session.send("Emulation.setCPUThrottlingRate", {"rate": slowdown(reader.browser)})
     # Medians, the best of three: single steps are late when the machine does something else.
     rounds: list[list[float]] = [figure.evaluate(TIMES) for _ in range(3)]
     this.page.context.close()
