@@ -43,7 +43,7 @@ FOOTER = """
 """
 
 
-def browser() -> str | None:
+def installed_browser() -> str | None:
     """Return the path of a Chromium that is installed, if there is one."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
@@ -144,7 +144,7 @@ def contents(site: Path, first: str) -> str:
 
 
 def print_book(site: Path, file: Path) -> None:
-    chromium = browser()
+    chromium = installed_browser()
     if chromium is None:
         sys.exit(f"a Chromium prints the PDF, and none of {', '.join(BROWSERS)} is installed")
     source = site.resolve().parent / "pdf" / "book.html"

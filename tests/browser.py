@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from book_source import ROOT, toc_pages
+from pdf import installed_browser
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 SITE = ROOT / "_build" / "html"
@@ -110,8 +110,7 @@ def serve(site: Path) -> Iterator[str]:
 
 def chromium_path() -> str:
     """A Chromium that is installed. Without one, tests are skipped, or fail where they must run."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = installed_browser()
     if path is None and os.environ.get("REQUIRE_BROWSER"):
         pytest.fail("no Chromium found, and REQUIRE_BROWSER is set", pytrace=False)
     if path is None:

@@ -82,14 +82,49 @@ def test_solutions_pass_and_open_answers_do_not(name: str) -> None:
             assert verdict == "Not answered yet.", cell.source
 
 
-def test_every_check_is_tested_with_right_and_wrong_answers() -> None:
-    right: list[str] = []
-    wrong: dict[str, int] = {}
-    for path in sorted((ROOT / "tests").glob("test_exercises_*.py")):
-        module = importlib.import_module(path.stem)
-        right += module.RIGHT
-        wrong |= {label: len(answers) for label, answers in module.WRONG.items()}
-    assert sorted(right) == sorted(CHECKS) == sorted(wrong)
+# --- right and wrong answers, a file for each chapter
+
+ANSWERS = [
+    importlib.import_module(path.stem) for path in sorted((ROOT / "tests").glob("answers_*.py"))
+]
+RIGHT = [
+    pair
+    for module in ANSWERS
+    for pair in (*module.RIGHT.items(), *getattr(module, "ALSO_RIGHT", ()))
+]
+WRONG = [
+    pytest.param(label, answer, id=f"{label}: {name}")
+    for module in ANSWERS
+    for label, named in module.WRONG.items()
+    for name, answer in named.items()
+]
+
+
+def verdicts(label: str, answer: Any) -> list[exercises.Verdict]:
+    """Check an answer on twenty sets of cases."""
+    return [
+        exercises.check(label, answer, generator=torch.Generator().manual_seed(seed))
+        for seed in range(20)
+    ]
+
+
+@pytest.mark.parametrize(("label", "answer"), RIGHT, ids=[label for label, _ in RIGHT])
+def test_a_right_answer_holds(label: str, answer: Any) -> None:
+    for verdict in verdicts(label, answer):
+        assert verdict.holds is True, verdict
+
+
+@pytest.mark.parametrize(("label", "answer"), WRONG)
+def test_a_wrong_answer_is_told_so(label: str, answer: Any) -> None:
+    for verdict in verdicts(label, answer):
+        assert verdict.holds is False, verdict
+        assert verdict.text.startswith("Not yet: ")
+        assert "\nHint: " in verdict.text
+
+
+def test_every_check_has_a_right_answer_and_two_wrong_ones() -> None:
+    wrong = {label: len(named) for module in ANSWERS for label, named in module.WRONG.items()}
+    assert {label for label, _ in RIGHT} == set(CHECKS) == set(wrong)
     assert min(wrong.values()) >= 2
 
 
@@ -97,10 +132,9 @@ def test_every_check_is_tested_with_right_and_wrong_answers() -> None:
 def test_right_answers_pass_in_either_default_dtype(dtype: torch.dtype) -> None:
     torch.set_default_dtype(dtype)
     try:
-        for path in sorted((ROOT / "tests").glob("test_exercises_*.py")):
-            for label, answer in importlib.import_module(path.stem).RIGHT.items():
-                generator = torch.Generator().manual_seed(1)
-                assert exercises.check(label, answer, generator=generator), label
+        for label, answer in RIGHT:
+            generator = torch.Generator().manual_seed(1)
+            assert exercises.check(label, answer, generator=generator), label
     finally:
         torch.set_default_dtype(torch.float32)
 

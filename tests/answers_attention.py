@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 
 
 def ahead_of(*others: float) -> Any:
@@ -51,13 +50,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "not a function": torch.tensor([9.0, 0.0]),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 
 RIGHT: dict[str, Any] = {
     "ex-name-relation": lambda k: ("both", "neither", *["both" if k < 3 else "sufficient"] * 2),
@@ -41,13 +40,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "a word": "none",
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from torch.nn.functional import cross_entropy, one_hot
 
 Tensor = torch.Tensor
@@ -93,13 +92,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "in the other direction": lambda divergence: 2 * divergence**2,
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

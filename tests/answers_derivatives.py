@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from torch.nn import functional
 
 
@@ -71,13 +70,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "the absolute value": lambda draws, p: ((draws[:, 0] - p[0]) ** 3).mean().abs(),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

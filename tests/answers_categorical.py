@@ -5,7 +5,6 @@ from collections import Counter
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from scipy import stats
 from torch import Tensor
 
@@ -81,13 +80,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "not a function": torch.tensor([5, 3, 2]),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from torch import Tensor
 
 
@@ -114,13 +113,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "not a function": torch.tensor([1.0, 2.0**-24]),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from torch import Tensor
 
 
@@ -83,13 +82,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "nothing": lambda w: torch.zeros(w.shape[1]),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

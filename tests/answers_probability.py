@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from torch import Tensor
 
 
@@ -59,13 +58,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "the wrong sign": lambda k: 24 * math.log(2) - math.log(k - 1),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from scipy.optimize import brentq
 
 Tensor = torch.Tensor
@@ -110,13 +109,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "the first alone": lambda p, q: two_ways(p, q)[0],
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from answers import assert_right, assert_wrong, each_right, each_wrong
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -80,13 +79,3 @@ WRONG: dict[str, dict[str, Any]] = {
         "for 0.8 alone": lambda c, n, bins: 0.32 * math.sqrt(bins / n),
     },
 }
-
-
-@each_right(RIGHT)
-def test_right(label: str, answer: Any) -> None:
-    assert_right(label, answer)
-
-
-@each_wrong(WRONG)
-def test_wrong(label: str, answer: Any) -> None:
-    assert_wrong(label, answer)
