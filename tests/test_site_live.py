@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from book_source import none
-from browser import PAGES, Kind, Readers, every_width, slowdown
+from browser import PAGES, PHONE, WORK, Kind, Readers, every_width
 from live import sentences
 from playwright.sync_api import Locator, Page, expect
 
@@ -254,6 +254,9 @@ async (figure) => {
 """
 
 
+FRAME = 16.0  # milliseconds
+
+
 @every_figure
 @pytest.mark.alone
 @pytest.mark.browser
@@ -261,10 +264,15 @@ def test_a_step_fits_into_a_frame_of_a_slow_phone(name: str, reader: Readers) ->
     place = find(reader.site, name)
     this = reader.new(390, "light")
     figure = open_figure(this.open(place.page), place)
-    session = this.page.context.new_cdp_session(this.page)
-    session.send("Emulation.setCPUThrottlingRate", {"rate": slowdown(reader.browser)})
-    # Medians, the best of three: single steps are late when the machine does something else.
-    rounds: list[list[float]] = [figure.evaluate(TIMES) for _ in range(3)]
+    blank = reader.browser.new_page()
+    works: list[float] = []
+    rounds: list[list[float]] = []
+    for _ in range(5):  # by turns: both meet the same moods of the machine
+        works.append(blank.evaluate(WORK))
+        rounds.append(figure.evaluate(TIMES))
+    blank.close()
     this.page.context.close()
     assert min(map(len, rounds)) >= 24
-    assert min(map(median, rounds)) < 16, [median(times) for times in rounds]
+    # Something else that the machine does makes a round slower, never faster.
+    medians = [median(times) for times in rounds]
+    assert min(medians) / min(works) < FRAME / PHONE, (medians, works)
