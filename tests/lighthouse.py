@@ -47,7 +47,7 @@ class Scores(NamedTuple):
     requests: float
 
 
-def visit(url: str, slowdown: float) -> Scores:
+def visit(url: str, slowdown: float = 4) -> Scores:
     """Run Lighthouse once."""
     done = subprocess.run(
         [
@@ -83,9 +83,9 @@ def search_path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-def scores(url: str, slowdown: float = 4) -> Scores:
+def scores(url: str) -> Scores:
     """Return the median of each number over three visits."""
-    return Scores._make(map(median, zip(*(visit(url, slowdown) for _ in range(3)), strict=True)))
+    return Scores._make(map(median, zip(*(visit(url) for _ in range(3)), strict=True)))
 
 
 def main() -> None:
