@@ -33,7 +33,8 @@ every_page = pytest.mark.parametrize("page", [*PAGES, "checks/test_statements_de
 LAY_OUT = "section { content-visibility: visible !important }"
 
 
-# What a page costs a browser, on a small scale: elements made, styled and laid out. Milliseconds.
+# What a page costs a browser, on a small scale: elements made, styled and laid out. Gives the
+# milliseconds it took.
 WORK = """
 () => {
   const times = [];
@@ -49,7 +50,7 @@ WORK = """
   return times.sort((a, b) => a - b)[7];
 }
 """
-# What a slow phone takes for this work: four times what a desktop computer does.
+# The milliseconds that it takes on a slow phone: four times those of a desktop computer.
 PHONE = 120.0
 
 
