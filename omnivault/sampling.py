@@ -25,9 +25,19 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from omnivault.inverse_cdf import BLOCK, _draw, block_sums
 from omnivault.softmax import _at_least_float32, _check, _some_values
 
-__all__ = ["apply_temperature", "greedy", "min_p", "sample", "top_k", "top_p", "typical_p"]
+__all__ = [
+    "apply_temperature",
+    "greedy",
+    "min_p",
+    "plain_sample",
+    "sample",
+    "top_k",
+    "top_p",
+    "typical_p",
+]
 
 
 def apply_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -313,6 +323,13 @@ def sample(
         As the functions of the same names; T is negative or not finite, or the number of
         generators is not that of the rows.
 
+    Notes
+    -----
+    Drawn by :func:`omnivault.inverse_cdf.inverse_cdf`. The nucleus of top-p is not looked for: a
+    token is drawn, then asked whether it is in, which takes one pass and no sort; if not, the draw
+    is repeated among those more probable than it, log(1/p) times on average at most.
+    :func:`plain_sample` has the same distribution and follows the definitions line by line.
+
     Examples
     --------
     >>> logits = torch.tensor([1.0, 2.0, 0.5, 1.5]).expand(5, 4)
@@ -321,7 +338,68 @@ def sample(
     >>> sample(logits, temperature=0)
     tensor([1, 1, 1, 1, 1])
     """
-    _check_logits(logits)
+    z, cold = _scaled(logits, temperature, top_k)
+    z = z.reshape(-1, z.shape[-1])
+    weights = z.exp()
+    drawable = weights if min_p is None else _min_p(z, min_p).exp()
+    if top_p is None:
+        drawn = _draw(drawable, generator)
+    else:
+        drawn = _draw_from_nucleus(z, weights, drawable, _check_share(top_p), generator)
+    drawn = drawn.reshape(logits.shape[:-1])
+    return torch.where(cold, logits.argmax(-1), drawn) if bool(cold.any()) else drawn
+
+
+def plain_sample(
+    logits: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw as :func:`sample` does, one definition after the other: slower, and easier to believe.
+
+    Parameters
+    ----------
+    logits, temperature, top_k, top_p, min_p
+        As in :func:`sample`.
+    generator
+        Source of randomness for all rows. None takes PyTorch's global one. The same generator
+        gives other tokens than :func:`sample`, of the same distribution.
+
+    Returns
+    -------
+    Tensor
+        Token indices, int64 of shape ``(...)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`sample`.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([1.0, 2.0, 0.5, 1.5]).expand(5, 4)
+    >>> plain_sample(logits, top_p=0.1)
+    tensor([1, 1, 1, 1, 1])
+    """
+    z, cold = _scaled(logits, temperature, top_k)
+    if top_p is not None:
+        z = _top_p(z, top_p)
+    if min_p is not None:
+        z = _min_p(z, min_p)
+    rows = z.softmax(-1).reshape(-1, z.shape[-1])
+    drawn = torch.multinomial(rows, 1, generator=generator).reshape(z.shape[:-1])
+    return torch.where(cold, logits.argmax(-1), drawn)
+
+
+def _scaled(
+    logits: Tensor, temperature: float | Tensor, top_k: int | None
+) -> tuple[Tensor, Tensor]:
+    """(z - max z) / T in the dtype of the arithmetic, and which rows have T = 0."""
+    largest = _check_logits(logits)
     temperatures = _temperatures(temperature, logits)
     if not bool((temperatures >= 0).all()):
         raise ValueError(
@@ -330,39 +408,64 @@ def sample(
         )
     cold = temperatures == 0
     # Top-k commutes with temperature. It comes first here, since the shift may round to a tie.
-    z = _at_least_float32(logits if top_k is None else _top_k(logits, top_k))
+    kept = logits if top_k is None else _top_k(logits, top_k)
     # Softmax does not see the shift, and a quotient of a number that is at most 0 cannot become
     # +inf, however small T is.
-    z = (z - z.amax(-1, keepdim=True)) / torch.where(cold, 1.0, temperatures)
-    if top_p is not None:
-        z = _top_p(z, top_p)
-    if min_p is not None:
-        z = _min_p(z, min_p)
-    drawn = _draw(z.softmax(-1), generator)
-    return torch.where(cold.squeeze(-1), logits.argmax(-1), drawn)
+    shifted = _at_least_float32(kept) - _at_least_float32(largest).unsqueeze(-1)
+    return shifted.div_(torch.where(cold, 1.0, temperatures)), cold.squeeze(-1)
 
 
-def _draw(probs: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
-    """One index a row, by ``torch.multinomial``, which wants one or two dimensions."""
-    rows = probs.reshape(-1, probs.shape[-1])
-    if generator is None or isinstance(generator, torch.Generator):
-        drawn = torch.multinomial(rows, 1, generator=generator)
-    else:
-        if len(generator) != len(rows):
-            raise ValueError(
-                f"{len(generator)} generators for {len(rows)} rows; "
-                "give one for all rows, or one for each"
-            )
-        each = zip(rows, generator, strict=True)
-        drawn = torch.tensor(
-            [torch.multinomial(row, 1, generator=g).item() for row, g in each], dtype=torch.int64
-        )
-    return drawn.reshape(probs.shape[:-1])
+def _draw_from_nucleus(
+    z: Tensor,
+    weights: Tensor,
+    drawable: Tensor,
+    p: float,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+) -> Tensor:
+    """Draw a token of each row until it is in the nucleus of softmax(z); weights are exp(z)."""
+    drawn = _draw(drawable, generator)
+    (out,) = (~_in_nucleus(z, weights, drawn, p)).nonzero(as_tuple=True)
+    if len(out):
+        z, rejected = z[out], drawn[out].unsqueeze(-1)
+        at = z.gather(-1, rejected)
+        # What comes after a token that is out is out as well. Before it are the larger, and of
+        # its equals those with a higher index.
+        index = torch.arange(z.shape[-1], device=z.device)
+        before = (z > at) | ((z == at) & (index > rejected))
+        if isinstance(generator, Sequence):
+            generator = [generator[row] for row in out.tolist()]
+        drawn[out] = _draw_from_nucleus(z, weights[out], drawable[out] * before, p, generator)
+    return drawn
+
+
+def _in_nucleus(z: Tensor, weights: Tensor, tokens: Tensor, p: float) -> Tensor:
+    """Whether ``top_p(z, p)`` keeps this token of each row, mostly without a sort.
+
+    It does if the token and those after it in the ranking have more than the mass 1 - p.
+    """
+    own, at = (x.gather(-1, tokens.unsqueeze(-1)) for x in (weights, z))
+    own, total = own.squeeze(-1).double(), block_sums(weights).sum(-1)
+    # A comparison in place gives 0 or 1 as floats, which is faster than a mask of booleans.
+    smaller = block_sums(z.clone().lt_(at).mul_(weights)).sum(-1)
+    # Whoever adds V positive numbers, in whatever order, is wrong by a factor of at most
+    # 1 ± V u. `top_p` adds so; the sums here do in blocks, and exp adds a few u of its own.
+    slack = (z.shape[-1] + 3 * BLOCK) * torch.finfo(z.dtype).eps / 2
+    inside = smaller + own > (1 - p) * (1 + slack) * total  # whichever place it has among equals
+    (asked,) = (~inside).nonzero(as_tuple=True)
+    if len(asked):
+        z, at, tokens = z[asked], at[asked], tokens[asked]
+        with_equals = smaller[asked] + own[asked] * (z == at).sum(-1)
+        close = with_equals > (1 - p) * (1 - slack) * total[asked]
+        # Where rounding or the place among equals decides, the definition is asked.
+        for row in close.nonzero(as_tuple=True)[0]:
+            inside[asked[row]] = top_p(z[row], p)[tokens[row]].isfinite()
+    return inside
 
 
 def _temperatures(temperature: float | Tensor, logits: Tensor) -> Tensor:
     """T as a tensor of shape (..., 1) or (1,) in the dtype of the arithmetic, finite."""
-    dtype = _at_least_float32(logits).dtype
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    limits = torch.finfo(dtype)
     if isinstance(temperature, Tensor):
         if temperature.ndim > 0 and temperature.shape != logits.shape[:-1]:
             raise ValueError(
@@ -374,7 +477,6 @@ def _temperatures(temperature: float | Tensor, logits: Tensor) -> Tensor:
         raise TypeError(f"temperature must be a number such as 0.7, got {temperature!r}")
     else:
         wide = torch.tensor(float(temperature), dtype=torch.float64)
-    limits = torch.finfo(dtype)
     # Zero passes here: it means greedy to `sample`. A subnormal number, which may be flushed to
     # zero, and one that rounds to infinity do not.
     lost = (wide != 0) & ~((wide.abs() >= limits.tiny) & (wide.abs() <= limits.max))
@@ -386,8 +488,8 @@ def _temperatures(temperature: float | Tensor, logits: Tensor) -> Tensor:
     return wide.to(dtype).unsqueeze(-1)
 
 
-def _check_logits(logits: Tensor) -> None:
-    """Raise unless every row is made of logits that have a softmax."""
+def _check_logits(logits: Tensor) -> Tensor:
+    """Return the largest of each row; raise unless every row of logits has a softmax."""
     _check(logits, -1, 1.0)
     # The largest of a row says it all: nan if there is one, +inf if there is one, -inf if
     # nothing else is there.
@@ -402,6 +504,7 @@ def _check_logits(logits: Tensor) -> None:
             else ("are all -inf", "a mask must leave at least one token")
         )
         raise ValueError(f"logits of a row {ailment}: {_some_values(row)}; {remedy}")
+    return largest
 
 
 def _check_share(p: float) -> float:
