@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omnivault import sampling
-from omnivault.decoding import beam_search, greedy_search, sample_sequence
+from omnivault.decoding import beam_search, greedy_search
 from omnivault.language_model import GGUF, LanguageModel, load_language_model
 from omnivault.news import articles
 
@@ -164,13 +164,16 @@ def _generate(model: LanguageModel, method: str, prompts: Tensor, rows: Sequence
         return greedy_search(ordinary, prompts, max_new_tokens=CONTINUATION)
     if method == "beam search":
         return beam_search(ordinary, prompts, width=WIDTH, max_new_tokens=CONTINUATION).ids[:, 0]
-    return sample_sequence(
-        ordinary,
-        prompts,
-        max_new_tokens=CONTINUATION,
-        generator=[_generator(method, row) for row in rows],
-        **settings,
-    )
+    # Not `sample`, whose draws change whenever it learns a faster way to the same distribution.
+    generators = [_generator(method, row) for row in rows]
+    ids = prompts
+    for _ in range(CONTINUATION):
+        drawn = [
+            sampling.plain_sample(z, generator=generator, **settings)
+            for z, generator in zip(ordinary(ids), generators, strict=True)
+        ]
+        ids = torch.cat([ids, torch.stack(drawn).unsqueeze(-1)], dim=1)
+    return ids
 
 
 def _generator(method: str, row: int) -> torch.Generator:
@@ -265,7 +268,7 @@ def _draws(model: LanguageModel, method: str, texts: Tensor, rows: Sequence[int]
         if method == "greedy":
             drawn.append(sampling.greedy(logits).tolist())
             continue
-        drawn.append([sampling.sample(z, generator=generator, **settings) for z in logits])
+        drawn.append([sampling.plain_sample(z, generator=generator, **settings) for z in logits])
     return torch.tensor(drawn)
 
 

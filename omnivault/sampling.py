@@ -466,6 +466,8 @@ def _temperatures(temperature: float | Tensor, logits: Tensor) -> Tensor:
     """T as a tensor of shape (..., 1) or (1,) in the dtype of the arithmetic, finite."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     limits = torch.finfo(dtype)
+    # Zero passes here: it means greedy to `sample`. A subnormal number, which may be flushed to
+    # zero, and one that rounds to infinity do not.
     if isinstance(temperature, Tensor):
         if temperature.ndim > 0 and temperature.shape != logits.shape[:-1]:
             raise ValueError(
@@ -473,17 +475,19 @@ def _temperatures(temperature: float | Tensor, logits: Tensor) -> Tensor:
                 f"rows, got shape {tuple(temperature.shape)}; give one number for each row"
             )
         wide = temperature.double()
+        size = wide.abs()
+        lost = wide[(wide != 0) & ~((size >= limits.tiny) & (size <= limits.max))]
+        values = _some_values(lost) if lost.numel() else ""
     elif isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number such as 0.7, got {temperature!r}")
     else:
-        wide = torch.tensor(float(temperature), dtype=torch.float64)
-    # Zero passes here: it means greedy to `sample`. A subnormal number, which may be flushed to
-    # zero, and one that rounds to infinity do not.
-    lost = (wide != 0) & ~((wide.abs() >= limits.tiny) & (wide.abs() <= limits.max))
-    if bool(lost.any()):
+        number = float(temperature)
+        wide = torch.tensor(number, dtype=dtype)
+        values = "" if number == 0 or limits.tiny <= abs(number) <= limits.max else f"[{number}]"
+    if values:
         raise ValueError(
             f"temperature must be 0 or lie in [{limits.tiny:.4g}, {limits.max:.4g}] to be computed "
-            f"in {dtype}, got {_some_values(wide[lost])}; for T -> 0 use greedy(logits)"
+            f"in {dtype}, got {values}; for T -> 0 use greedy(logits)"
         )
     return wide.to(dtype).unsqueeze(-1)
 

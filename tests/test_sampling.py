@@ -131,13 +131,13 @@ def weights(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     ("temperature", "k", "p", "m"),
     [(0.3, 50, 0.9, 0.1), (0.7, 5, 0.5, 0.01), (1.5, 900, 0.8, 0.02), (4.0, 10, 0.75, 0.4)],
 )
-def test_sample_composes_the_processors_in_their_order(
+def test_plain_sample_composes_the_processors_in_their_order(
     temperature: float, k: int, p: float, m: float, real_logits: Tensor, weights: list[Tensor]
 ) -> None:
     settings: dict[str, Any] = {"temperature": temperature, "top_p": p, "min_p": m}
     for z in (real_logits, *(logits_of(kind, 200, n) for kind in KINDS for n in (10, 1000))):
         settings["top_k"] = min(k, z.shape[-1])
-        drawn = sample(z, **settings, generator=generator(1))
+        drawn = plain_sample(z, **settings, generator=generator(1))
         theirs: Any = z
         for processor in (
             hf.TemperatureLogitsWarper(temperature),
