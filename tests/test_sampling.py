@@ -17,7 +17,16 @@ from torch import Tensor
 from transformers.generation import logits_process as hf
 
 from omnivault.language_model import load_language_model
-from omnivault.sampling import apply_temperature, greedy, min_p, sample, top_k, top_p, typical_p
+from omnivault.sampling import (
+    apply_temperature,
+    greedy,
+    min_p,
+    plain_sample,
+    sample,
+    top_k,
+    top_p,
+    typical_p,
+)
 
 INF, NAN = math.inf, math.nan
 

@@ -1,0 +1,183 @@
+r"""Speculative sampling: a cheap model proposes tokens, an expensive one disposes of them.
+
+What comes out has exactly the distribution of the expensive model, the target, however bad the
+cheap one is, the draft. That only decides how often a proposal is accepted (Leviathan, Kalman and
+Matias, 2023; Chen, Borgeaud, Irving, Lespiau, Sifre and Jumper, 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from omnivault.inverse_cdf import inverse_cdf
+from omnivault.softmax import _some_values
+
+__all__ = ["SpeculativeText", "accept_or_redraw", "speculative_sequence"]
+
+Logits = Callable[[Tensor], Tensor]
+"""From token ids (N,) to the logits (N, V) of the token after each of them."""
+
+
+@dataclass(frozen=True)
+class SpeculativeText:
+    """What :func:`speculative_sequence` wrote, and what it took."""
+
+    ids: Tensor
+    """Prompt and continuation, int64 of shape ``(N,)``."""
+    proposed: int
+    """Tokens of the draft that the target looked at, up to the first that it rejected."""
+    accepted: int
+    """How many of these were accepted."""
+    rounds: int
+    """How often the target was called."""
+
+
+def accept_or_redraw(
+    p: Tensor, q: Tensor, drafted: Tensor, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Turn draws from q into draws from p, and keep as many of them as possible.
+
+    A draw x is accepted with probability :math:`\min(1, p_x/q_x)`. Instead of one that is not,
+    a token is drawn with probabilities proportional to :math:`\max(0, p - q)`.
+
+    Parameters
+    ----------
+    p, q
+        Probabilities of target and draft, shape ``(..., V)``, float32 or float64.
+    drafted
+        One draw from each row of q, int64 of shape ``(...)``.
+    generator
+        Source of randomness. None takes PyTorch's global one.
+
+    Returns
+    -------
+    tokens
+        Draws from p, int64 of shape ``(...)``.
+    accepted
+        Which of them are the drafted ones, bool of shape ``(...)``.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not match, or a drafted token has the probability 0 under q.
+
+    Examples
+    --------
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])
+    >>> drafted = torch.zeros(10_000, dtype=torch.int64)
+    >>> rows = p.expand(10_000, 2), q.expand(10_000, 2)
+    >>> tokens, accepted = accept_or_redraw(*rows, drafted, generator=torch.manual_seed(0))
+    >>> bool((tokens[accepted] == 0).all()), bool((tokens[~accepted] == 1).all())
+    (True, True)
+    >>> round(tokens.double().mean().item(), 2)
+    0.5
+    """
+    if p.shape != q.shape or drafted.shape != p.shape[:-1]:
+        raise ValueError(
+            f"p, q and drafted must have the shapes (..., V), (..., V) and (...), got "
+            f"{tuple(p.shape)}, {tuple(q.shape)} and {tuple(drafted.shape)}"
+        )
+    at = drafted.unsqueeze(-1)
+    p_drafted, q_drafted = (x.gather(-1, at).squeeze(-1).double() for x in (p, q))
+    if not bool((q_drafted > 0).all()):
+        raise ValueError(
+            f"the draft cannot have drawn {_some_values(drafted[~(q_drafted > 0)])}, to which it "
+            "gives probability 0; pass the probabilities that it was drawn from"
+        )
+    u = torch.rand(drafted.shape, dtype=torch.float64, generator=generator, device=p.device)
+    accepted = u * q_drafted < p_drafted
+    rest = (p - q).clamp(min=0)
+    # Where nothing is left, p is q, and nothing is rejected: any weights will do.
+    rest = torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
+    redrawn = inverse_cdf(rest, generator=generator)
+    return torch.where(accepted, drafted, redrawn), accepted
+
+
+def speculative_sequence(
+    target: Logits,
+    draft: Logits,
+    ids: Tensor,
+    *,
+    max_new_tokens: int,
+    lookahead: int = 4,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> SpeculativeText:
+    """Write a text with the distribution of the target, several tokens for each of its calls.
+
+    In each round the draft writes ``lookahead`` tokens, one after the other. The target reads them
+    all at once. They are accepted from left to right up to the first rejection, in whose place a
+    token is drawn; if there is none, the target's last row of logits gives one more token.
+
+    Parameters
+    ----------
+    target, draft
+        From token ids ``(N,)`` to logits ``(N, V)`` of the tokens after each of them, of one
+        vocabulary, such as :meth:`omnivault.language_model.LanguageModel.logits`.
+    ids
+        The prompt, int64 of shape ``(N,)``, N >= 1.
+    max_new_tokens
+        How many tokens to write.
+    lookahead
+        How many tokens the draft proposes in a round.
+    temperature
+        T > 0, of both models.
+    generator
+        Source of randomness. None takes PyTorch's global one.
+
+    Returns
+    -------
+    SpeculativeText
+        The text, and how many proposals and calls of the target it took.
+
+    Raises
+    ------
+    ValueError
+        ``ids`` is not one row of tokens, ``max_new_tokens`` or ``lookahead`` is not positive, or T
+        is not.
+
+    Examples
+    --------
+    >>> always = lambda token: lambda ids: 50 * torch.eye(3)[token].expand(len(ids), 3)
+    >>> prompt = torch.tensor([0])
+    >>> good = speculative_sequence(always(1), always(1), prompt, max_new_tokens=10)
+    >>> good.ids.tolist(), good.rounds
+    ([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 2)
+    >>> bad = speculative_sequence(always(1), always(2), prompt, max_new_tokens=10)
+    >>> bad.ids.tolist(), bad.rounds
+    ([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 10)
+    """
+    if ids.ndim != 1 or len(ids) == 0:
+        raise ValueError(f"ids must have the shape (N,) with N >= 1, got {tuple(ids.shape)}")
+    for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if not temperature > 0:
+        raise ValueError(
+            f"temperature must be > 0, got {temperature}; for T -> 0 use greedy_search"
+        )
+    end = len(ids) + max_new_tokens
+    proposed = accepted = rounds = 0
+    while len(ids) < end:
+        start = len(ids)
+        q = []
+        for _ in range(min(lookahead, end - start)):
+            q.append((draft(ids)[-1] / temperature).softmax(-1))
+            ids = torch.cat([ids, inverse_cdf(q[-1], generator=generator).reshape(1)])
+        p = (target(ids)[start - 1 :] / temperature).softmax(-1)
+        rounds += 1
+        for n in range(len(q)):
+            token, kept = accept_or_redraw(p[n], q[n], ids[start + n], generator=generator)
+            proposed += 1
+            accepted += int(kept)
+            if not kept:
+                ids = torch.cat([ids[: start + n], token.reshape(1)])
+                break
+        else:
+            if len(ids) < end:
+                ids = torch.cat([ids, inverse_cdf(p[-1], generator=generator).reshape(1)])
+    return SpeculativeText(ids, proposed, accepted, rounds)
