@@ -20,7 +20,7 @@ SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions te
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*') $(wildcard _build/checks.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book notebooks pdf test mutants lint scores serve lab experiments requirements clean
+.PHONY: help setup book notebooks pdf test bench mutants lint scores serve lab experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ test: $(CHECKERS) lint ## check the statements, build the book, run every other 
 	$(TWO_AT_A_TIME) --dist loadfile --no-loadscope-reorder \
 	    -m "not (statement or mutant or alone)"
 	$(BIN)/python -m pytest -m alone
+
+# Threads wait as PyTorch has them wait by itself: so do those of whoever calls `sample`.
+bench: $(INSTALLED) ## time sample beside the pipeline of Transformers (half a minute)
+	env -u OMP_WAIT_POLICY $(BIN)/python -m omnivault.benchmark _build/benchmark.json
 
 mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (long)
 	rm -rf mutants

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # What the outputs of a cell depend on besides its text: the package and the pins.
-SUFFIXES = ("css", "js", "py", "safetensors")
+SUFFIXES = ("css", "js", "json", "py", "safetensors")
 PACKAGE = (*(f"omnivault/**/*.{suffix}" for suffix in SUFFIXES), "requirements*.txt")
 
 
