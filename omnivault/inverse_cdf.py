@@ -53,8 +53,8 @@ def inverse_cdf(
 
     Notes
     -----
-    Inversion is Devroye (1986), chapter II. A sum of a block that is rounded to the precision u of
-    the weights changes a probability by a factor within about 1 ± 128 u.
+    Inversion is Devroye (1986), chapter II. Sums of blocks are rounded to the precision u of the
+    weights, which changes a probability by a factor within about 1 ± 256 u.
 
     Examples
     --------
@@ -118,8 +118,11 @@ def _draw(rows: Tensor, generator: torch.Generator | Sequence[torch.Generator] |
 def _search(weights: Tensor, u: Tensor) -> Tensor:
     """Index of the first cumulative sum that exceeds u times the last one."""
     sums = weights.cumsum(-1)
-    # u is at most 1 - 2^-53, so the rounded product is below the last sum: one is always found.
-    return torch.searchsorted(sums, u * sums[:, -1:], right=True)
+    total = sums[:, -1:]
+    # u is at most 1 - 2^-53, so u times the total is less than the total, unless it is subnormal
+    # and the product is rounded up to it. Then no sum would exceed the product.
+    below = torch.minimum(u * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(sums, below, right=True)
 
 
 def _uniform(

@@ -31,6 +31,7 @@ from omnivault.softmax import _at_least_float32, _check, _some_values
 __all__ = [
     "apply_temperature",
     "greedy",
+    "in_nucleus",
     "min_p",
     "plain_sample",
     "sample",
@@ -171,6 +172,56 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     removed = ascending.softmax(-1).cumsum(-1) <= 1 - p
     removed[..., -1] = False
     return logits.masked_fill(removed.scatter(-1, order, removed), -torch.inf)
+
+
+def in_nucleus(logits: Tensor, tokens: Tensor, p: float) -> Tensor:
+    """Say of one token of each row whether :func:`top_p` keeps it, mostly without a sort.
+
+    It does if this token and those after it in the ranking have more than the mass 1 - p.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(..., V)``, floating.
+    tokens
+        Token indices, int64 of shape ``(...)``.
+    p
+        The mass of the nucleus, in (0, 1].
+
+    Returns
+    -------
+    Tensor
+        bool of shape ``(...)``.
+
+    Raises
+    ------
+    TypeError
+        ``logits`` is not a floating tensor, or ``p`` is not a number.
+    ValueError
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, ``p`` is not in (0, 1], or
+        ``tokens`` is not int64 of its shape or holds what is not in [0, V).
+
+    Examples
+    --------
+    >>> logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().expand(4, 4)
+    >>> in_nucleus(logits, torch.arange(4), 0.76)
+    tensor([ True,  True, False,  True])
+    """
+    largest = _check_logits(logits)
+    p = _check_share(p)
+    size = logits.shape[-1]
+    if tokens.shape != logits.shape[:-1] or tokens.dtype != torch.int64:
+        raise ValueError(
+            f"tokens must be int64 of shape {tuple(logits.shape[:-1])}, one for each row, got "
+            f"{tokens.dtype} of shape {tuple(tokens.shape)}"
+        )
+    outside = (tokens < 0) | (tokens >= size)
+    if bool(outside.any()):
+        raise ValueError(f"tokens must lie in [0, {size}), got {_some_values(tokens[outside])}")
+    z = _at_least_float32(logits)
+    weights = (z - _at_least_float32(largest).unsqueeze(-1)).exp()
+    rows = z.reshape(-1, size), weights.reshape(-1, size), tokens.reshape(-1)
+    return _in_nucleus(*rows, p).reshape(tokens.shape)
 
 
 def min_p(logits: Tensor, p: float) -> Tensor:
@@ -439,18 +490,18 @@ def _draw_from_nucleus(
 
 
 def _in_nucleus(z: Tensor, weights: Tensor, tokens: Tensor, p: float) -> Tensor:
-    """Whether ``top_p(z, p)`` keeps this token of each row, mostly without a sort.
-
-    It does if the token and those after it in the ranking have more than the mass 1 - p.
-    """
+    """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z), the largest is 1."""
     own, at = (x.gather(-1, tokens.unsqueeze(-1)) for x in (weights, z))
     own, total = own.squeeze(-1).double(), block_sums(weights).sum(-1)
     # A comparison in place gives 0 or 1 as floats, which is faster than a mask of booleans.
     smaller = block_sums(z.clone().lt_(at).mul_(weights)).sum(-1)
     # Whoever adds V positive numbers, in whatever order, is wrong by a factor of at most
     # 1 ± V u. `top_p` adds so; the sums here do in blocks, and exp adds a few u of its own.
-    slack = (z.shape[-1] + 3 * BLOCK) * torch.finfo(z.dtype).eps / 2
-    inside = smaller + own > (1 - p) * (1 + slack) * total  # whichever place it has among equals
+    limits = torch.finfo(z.dtype)
+    slack = (z.shape[-1] + 3 * BLOCK) * limits.eps / 2
+    lost = z.shape[-1] * limits.tiny  # in a softmax whose small numbers underflow
+    # Whichever place it has among equals.
+    inside = smaller + own > ((1 - p) * (1 + slack) + lost) * total
     (asked,) = (~inside).nonzero(as_tuple=True)
     if len(asked):
         z, at, tokens = z[asked], at[asked], tokens[asked]

@@ -61,21 +61,10 @@ def largest_difference(z: Tensor, t: float, warmer: float) -> Tensor:
     return (cold - warm).abs().max()
 
 
-def two_ways(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    more = torch.where(p > q, p - q, 0.0)
-    return p - more, more
-
-
-def normalized(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    accepted, more = two_ways(p, q)
-    return accepted, more / more.sum()
-
-
 RIGHT: dict[str, Any] = {
     "ex-half-the-time": right_temperature,
     "ex-rank-sampler": by_inversion,
     "ex-tv-temperatures": overlap,
-    "ex-speculative": two_ways,
 }
 WRONG: dict[str, dict[str, Any]] = {
     "ex-half-the-time": {
@@ -100,12 +89,5 @@ WRONG: dict[str, dict[str, Any]] = {
         "the largest difference": largest_difference,
         "the overlap": lambda z, t, warmer: 1 - overlap(z, t, warmer),
         "one temperature inverted": lambda z, t, warmer: overlap(z, 1 / t, warmer),
-    },
-    "ex-speculative": {
-        "the second draw for certain": normalized,
-        "the quotient for the probability": lambda p, q: ((p / q).clamp(max=1), two_ways(p, q)[1]),
-        "p and q the other way around": lambda p, q: two_ways(q, p),
-        "the second draw from p": lambda p, q: (two_ways(p, q)[0], p * two_ways(p, q)[1].sum()),
-        "the first alone": lambda p, q: two_ways(p, q)[0],
     },
 }

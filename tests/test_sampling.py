@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -12,14 +13,19 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SINGLE_DOUBLE, as_double, exact_softmax, whole_rows
+from strategies import DTYPES, SINGLE_DOUBLE, as_double, exact_softmax, smallest, whole_rows
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
+from omnivault import sampling
 from omnivault.language_model import load_language_model
+from omnivault.news import articles
 from omnivault.sampling import (
+    _in_nucleus,
+    _scaled,
     apply_temperature,
     greedy,
+    in_nucleus,
     min_p,
     plain_sample,
     sample,
@@ -546,6 +552,539 @@ def test_logits_too_far_apart_for_float32_are_drawn() -> None:
     assert_drawn_from(sample(half, temperature=1e-3, generator=generator()), [0.5, 0.5, 0])
 
 
+# Whether a token is in the nucleus ----------------------------------------------------------------
+
+# 2^-k are reached exactly by some rows; with 1e-6 only the largest stays, with 1 - 1e-7 nearly all.
+SHARES = (1e-6, 0.125, 0.3, 0.5, 0.75, 0.9, 0.95, 0.99, 1 - 1e-7, 1.0)
+
+
+def powers_of_ten(shape: tuple[int, int], g: torch.Generator) -> Tensor:
+    return 10.0 ** torch.randint(-3, 5, shape, generator=g)
+
+
+# From standard normal numbers, and a generator for what else is needed.
+NUCLEUS_ROWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "nearly flat": lambda x, g: 0.1 * x,
+    "normal": lambda x, g: x,
+    "peaked": lambda x, g: 10 * x,
+    "bfloat16": lambda x, g: x.bfloat16().to(x.dtype),
+    "integers": lambda x, g: (2 * x).round(),
+    "constant": lambda x, g: x[:, :1].expand_as(x).contiguous(),
+    "two values": lambda x, g: torch.where(x > 0.5, 1.5, 0.0).to(x.dtype),
+    "powers of two": lambda x, g: (x.abs() * 3).floor() * -math.log(2),
+    "huge spreads": lambda x, g: x * powers_of_ten((x.shape[0], x.shape[1]), g).to(x.dtype),
+    "masked": lambda x, g: x.masked_fill((x < 0) & (x > x.amin(-1, keepdim=True)), -INF),
+}
+
+
+def asked(z: Tensor, among: Tensor, p: float) -> Tensor:
+    """Ask of every row of z for each of its tokens ``among``."""
+    rows = z.repeat_interleave(among.shape[1], 0)
+    return _in_nucleus(rows, rows.exp(), among.flatten(), p).reshape(among.shape)
+
+
+def assert_same_nucleus(z: Tensor, p: float, g: torch.Generator) -> None:
+    expected = kept(top_p(z, p))
+    rows, vocabulary = z.shape
+    if vocabulary <= 40:
+        among = torch.arange(vocabulary).expand(rows, vocabulary)
+    else:  # three on either side of the border, and three anywhere
+        ranking = z.sort(dim=-1, stable=True).indices
+        first = vocabulary - expected.sum(-1, keepdim=True)
+        assert torch.equal(expected.gather(1, ranking), torch.arange(vocabulary) >= first)
+        near = (first + torch.arange(-3, 3)).clamp(0, vocabulary - 1)
+        anywhere = torch.randint(vocabulary, (rows, 3), generator=g)
+        among = ranking.gather(1, torch.cat([near, anywhere], 1))
+    assert torch.equal(asked(z, among, p), expected.gather(1, among))
+
+
+# Nearly 10,000 rows; with those of the model there are more.
+@pytest.mark.parametrize("kind", NUCLEUS_ROWS)
+@pytest.mark.parametrize(
+    ("vocabulary", "rows"),
+    [
+        (1, 40),
+        (2, 90),
+        (3, 90),
+        (8, 90),
+        (33, 60),
+        (128, 30),
+        (129, 30),
+        (300, 30),
+        (5000, 10),
+        (49_152, 1),
+        (151_936, 1),
+    ],
+)
+def test_a_token_is_in_exactly_when_top_p_keeps_it(kind: str, vocabulary: int, rows: int) -> None:
+    # Of the longest rows float32 has some of the shares, and float64 others.
+    step = {49_152: 5, 151_936: 10}.get(vocabulary, 1)
+    for turn, dtype in enumerate(SINGLE_DOUBLE):
+        g = generator(vocabulary)
+        x = torch.randn(rows, vocabulary, generator=g, dtype=torch.float64).to(dtype)
+        z, _ = _scaled(NUCLEUS_ROWS[kind](x, g), 1.0, None)
+        for number, p in enumerate(SHARES):
+            # A third of the rows for each share, so more than three shares for each row.
+            part = z[number % 3 :: 3] if rows >= 3 else z
+            if step == 1 or number % step == turn:
+                assert_same_nucleus(part, p, g)
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """Rows of the model, as they are and scaled, and what top-p keeps of the scaled ones."""
+
+    rows: Tensor
+    temperature: float
+    p: float
+    z: Tensor
+    inside: Tensor
+
+
+@pytest.fixture(scope="module")
+def real_nuclei() -> list[Nuclei]:
+    """Of 1,040 rows, in the middle of ten articles."""
+    model = load_language_model()
+    texts = [ids for ids in map(model.encode, articles()) if len(ids) >= 104][:10]
+    nuclei = []
+    for number, rows in enumerate(
+        row for ids in texts for row in model.logits(ids[:104]).split(52)
+    ):
+        temperature, p = (0.7, 1.0, 1.3)[number % 3], SHARES[number // 2]
+        z, _ = _scaled(rows, temperature, None)
+        nuclei.append(Nuclei(rows, temperature, p, z, kept(top_p(z, p))))
+    return nuclei
+
+
+def test_a_token_is_in_exactly_when_top_p_keeps_it_of_a_real_model(
+    real_nuclei: list[Nuclei],
+) -> None:
+    assert sum(len(nuclei.rows) for nuclei in real_nuclei) >= 1000
+    g = generator()
+    for n in real_nuclei:
+        last_in = torch.where(n.inside, n.z, INF).argmin(-1)
+        first_out = 49_151 - torch.where(n.inside, -INF, n.z).flip(-1).argmax(-1)
+        anywhere = torch.randint(49_152, (52,), generator=g)
+        among = torch.stack([last_in, first_out, anywhere], 1)
+        assert torch.equal(asked(n.z, among, n.p), n.inside.gather(1, among))
+
+
+@dtypes
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_nucleus_takes_logits_of_any_size_and_shape(kind: str, dtype: torch.dtype) -> None:
+    z = 3 + logits_of(kind, 200, 50).to(dtype)
+    for p in (0.1, 0.9, 1.0):
+        nucleus = kept(top_p(z, p))
+        for token in range(0, 50, 7):
+            found = in_nucleus(z.view(4, 50, 50), torch.full((4, 50), token), p)
+            assert torch.equal(found.flatten(), nucleus[:, token])
+        found = in_nucleus(z[0], torch.tensor(3), p)
+        assert found.shape == ()
+        assert bool(found) == bool(nucleus[0, 3])
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "message"),
+    [
+        (
+            torch.tensor([0]),
+            torch.tensor([0, 1]),
+            "tokens must be int64 of shape (2,), one for each row, got torch.int64 of shape (1,)",
+        ),
+        (
+            torch.tensor([0.0, 1.0]),
+            torch.tensor([0, 1]),
+            "tokens must be int64 of shape (2,), one for each row, got torch.float32 of shape (2,)",
+        ),
+        (torch.tensor([0, 3]), torch.tensor([0, 2]), "tokens must lie in [0, 3), got [3]"),
+        (torch.tensor([-1, 0]), torch.tensor([0, 0]), "tokens must lie in [0, 3), got [-1]"),
+    ],
+)
+def test_tokens_that_are_none_are_shown(bad: Tensor, good: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        in_nucleus(torch.zeros(2, 3), bad, 0.9)
+    in_nucleus(torch.zeros(2, 3), good, 0.9)
+
+
+@pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
+def test_of_the_whole_mass_what_the_softmax_rounds_to_zero_is_out(dtype: torch.dtype) -> None:
+    normal, positive = math.log(torch.finfo(dtype).tiny), math.log(smallest(dtype))
+    for vocabulary in (2, 40, 1000):
+        z = torch.zeros(1, vocabulary, dtype=dtype)
+        for z[0, 0] in (normal + 1, normal - 1, positive + 3, positive, positive - 1, -INF):
+            weights = z.exp()
+            expected = kept(top_p(z, 1.0))[:, 0]
+            assert torch.equal(_in_nucleus(z, weights, torch.tensor([0]), 1.0), expected)
+
+
+def test_the_nuclei_are_those_of_transformers_but_for_rounding_at_the_border(
+    real_nuclei: list[Nuclei],
+) -> None:
+    rounded = 0
+    for n in real_nuclei:
+        p, few = n.p, slice(None, None, 4)
+        rows, ours = n.rows[few], n.inside[few]
+        scaled = hf.TemperatureLogitsWarper(n.temperature)(None, rows)
+        theirs = kept(hf.TopPLogitsWarper(p)(None, scaled))
+        # Mostly the very same. Of equals at the border as many are kept, but which is chance.
+        for row in (ours != theirs).any(-1).nonzero().flatten().tolist():
+            z = n.z[few][row]
+            fewer, more = sorted((int(ours[row].sum()), int(theirs[row].sum())))
+            if fewer == more:
+                assert torch.equal(z[ours[row]].sort().values, z[theirs[row]].sort().values)
+                continue
+            # Theirs are divided first and shifted then, which rounds otherwise.
+            rounded += 1
+            mass = (rows[row].double() / n.temperature).softmax(-1).sort().values.cumsum(-1)
+            border = mass[len(mass) - more : len(mass) - fewer]
+            assert bool(((border - (1 - p)).abs() < 1e-6).all())
+    assert rounded <= 5
+
+
+@pytest.fixture
+def definition(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collects the shares for which top-p was asked for a whole row."""
+    calls: list[float] = []
+
+    def spy(z: Tensor, p: float) -> Tensor:
+        calls.append(p)
+        return top_p(z, p)
+
+    monkeypatch.setattr(sampling, "top_p", spy)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("probs", "p", "expected", "questions"),
+    [
+        pytest.param([0.6, 0.3, 0.1], 0.5, [0], 0, id="nothing is near"),
+        pytest.param([0.6, 0.3, 0.1], 0.7, [0, 1], 0, id="two are in"),
+        pytest.param(DYADIC, 0.5, [0], 1, id="p reached exactly: the first that is out"),
+        pytest.param(DYADIC, 0.75, [0, 1], 2, id="p reached exactly: two equals that are out"),
+        pytest.param(DYADIC, 0.76, [0, 1, 3], 2, id="two equals at the border"),
+        pytest.param(TWO_BITS, 0.5, [2, 3], 4, id="four equals at the border"),
+        pytest.param(TWO_BITS, 1.0, [0, 1, 2, 3], 0, id="equals with all the mass asked for"),
+        pytest.param(
+            [0.3, 0.3, *[0.05] * 8], 0.68, [0, 1, 8, 9], 8, id="eight equals at the border"
+        ),
+        pytest.param([0.3, 0.3, 0.28, 0.12], 0.85, [0, 1, 2], 0, id="equals that are in"),
+        pytest.param([0.94, *[0.01] * 6], 0.5, [0], 0, id="equals that are out"),
+        pytest.param([0.5, 0.5, 0.0], 0.9, [0, 1], 0, id="one that is ruled out"),
+    ],
+)
+def test_only_close_calls_ask_the_definition(
+    probs: list[float], p: float, expected: list[int], questions: int, definition: list[float]
+) -> None:
+    z, _ = _scaled(torch.tensor([probs]).log(), 1.0, None)
+    inside = asked(z, torch.arange(len(probs)).unsqueeze(0), p)
+    assert inside[0].nonzero().flatten().tolist() == expected
+    assert definition == [p] * questions
+
+
+def test_few_draws_of_a_real_model_ask_the_definition(
+    real_logits: Tensor, definition: list[float]
+) -> None:
+    for seed in range(10):
+        sample(real_logits, temperature=0.7, top_p=0.9, generator=generator(seed))
+    assert len(definition) <= len(real_logits)  # of ten times as many
+
+
+# A million draws ----------------------------------------------------------------------------------
+
+
+def kept_by_definition(
+    z: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Tensor:
+    """The probabilities of a draw in float64, by the definitions, of a row without ties."""
+    probs = (z.double() / temperature).softmax(-1)
+    if top_k is not None:
+        probs = probs.masked_fill(probs < probs.sort().values[-top_k], 0)
+    if top_p is not None:
+        probs, order = (probs / probs.sum()).sort(descending=True)
+        before = probs.cumsum(-1) - probs
+        assert bool(((before - top_p).abs() > 1e-5).all())  # rounding does not decide
+        probs = torch.zeros_like(probs).scatter(0, order, probs.masked_fill(before >= top_p, 0))
+    if min_p is not None:
+        assert bool(((probs / probs.max() - min_p).abs() > 1e-5).all())
+        probs = probs.masked_fill(probs < min_p * probs.max(), 0)
+    return probs / probs.sum()
+
+
+def chi_square(counts: Tensor, probs: Tensor) -> tuple[float, int]:
+    """Statistic and degrees of freedom; cells that expect fewer than 5 are pooled."""
+    assert len(counts) == len(probs)
+    assert int(counts[probs == 0].sum()) == 0
+    seen, expected = counts[probs > 0].double(), counts.sum() * probs[probs > 0]
+    few = expected < 5
+    if bool(few.any()):
+        seen = torch.cat([seen[~few], seen[few].sum().reshape(1)])
+        expected = torch.cat([expected[~few], expected[few].sum().reshape(1)])
+        assert expected[-1] >= 5
+    return float(((seen - expected) ** 2 / expected).sum()), len(seen) - 1
+
+
+def draws(z: Tensor, total: int, seed: int, **settings: Any) -> Tensor:
+    """How often each token of a row is drawn, in batches that take little memory."""
+    g, counts, batch = generator(seed), torch.zeros(len(z), dtype=torch.int64), 250_000 // len(z)
+    while total:
+        rows = z.expand(min(batch, total), len(z))
+        counts += sample(rows, **settings, generator=g).bincount(minlength=len(z))
+        total -= len(rows)
+    return counts
+
+
+# One in 1 / FALSE_ALARM = 1,000 seeds fails a right sampler in each of these.
+@pytest.mark.parametrize(
+    ("vocabulary", "settings"),
+    [
+        (131, {"temperature": 0.7}),
+        (150, {"temperature": 0.7, "top_p": 0.9}),
+        (131, {"top_k": 40, "top_p": 0.9}),
+        (150, {"min_p": 0.1}),
+        (128, {}),
+    ],
+    ids=str,
+)
+def test_a_million_draws_follow_the_distribution(vocabulary: int, settings: dict[str, Any]) -> None:
+    z = torch.randn(vocabulary, generator=generator(vocabulary))
+    probs = kept_by_definition(z, **settings)
+    assert 2 < (probs > 0).sum() < vocabulary or not {"top_k", "top_p", "min_p"} & set(settings)
+    counts = draws(z, 1_000_000, 6, **settings)
+    assert counts.sum() == 1_000_000
+    assert scipy.stats.chi2.sf(*chi_square(counts, probs)) > FALSE_ALARM
+
+
+@pytest.mark.parametrize(("settings", "batches"), [({}, 500), ({"top_p": 0.8}, 200)])
+def test_draws_at_four_temperatures_follow_the_distributions(
+    settings: dict[str, Any], batches: int
+) -> None:
+    temperatures = torch.tensor([0.3, 0.7, 1.0, 2.0])
+    z = torch.randn(4, 130, generator=generator(7))
+    counts, g = torch.zeros(4, 130, dtype=torch.int64), generator(7)
+    for _ in range(batches):
+        rows, t = z.expand(500, 4, 130), temperatures.expand(500, 4)
+        drawn = sample(rows, temperature=t, **settings, generator=g)
+        for row in range(4):
+            counts[row] += drawn[:, row].bincount(minlength=130)
+    # The four statistics are independent, so one test of their sum: FALSE_ALARM in all.
+    found = [
+        chi_square(row, kept_by_definition(x, t, **settings))
+        for row, x, t in zip(counts, z, temperatures.tolist(), strict=True)
+    ]
+    statistic, freedom = (sum(column) for column in zip(*found, strict=True))
+    assert scipy.stats.chi2.sf(statistic, freedom) > FALSE_ALARM
+
+
+# 3,000, since each takes a pass over 49,152 logits. FALSE_ALARM each.
+@pytest.mark.parametrize("settings", [{"temperature": 0.7}, {"top_p": 0.9}], ids=str)
+def test_draws_of_a_real_row_follow_the_distribution(
+    settings: dict[str, Any], real_logits: Tensor
+) -> None:
+    z = real_logits[8]
+    probs = kept_by_definition(z, **settings)
+    statistic, freedom = chi_square(draws(z, 3_000, 8, **settings), probs)
+    assert freedom >= 10
+    assert scipy.stats.chi2.sf(statistic, freedom) > FALSE_ALARM
+
+
+# What a draw depends on, and what it leaves alone -------------------------------------------------
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collects how many rows are asked in each round of a draw from a nucleus."""
+    rows: list[int] = []
+
+    def spy(z: Tensor, weights: Tensor, tokens: Tensor, p: float) -> Tensor:
+        rows.append(len(z))
+        return _in_nucleus(z, weights, tokens, p)
+
+    monkeypatch.setattr(sampling, "_in_nucleus", spy)
+    return rows
+
+
+@pytest.mark.parametrize("vocabulary", [100, 128, 300])
+@pytest.mark.parametrize("collect", [list, tuple])
+def test_a_row_that_is_rejected_does_not_see_the_others(
+    vocabulary: int, collect: Callable[[Any], Any], rounds: list[int]
+) -> None:
+    z = logits_of("1", 40, vocabulary)
+    temperature = torch.linspace(0.2, 3.0, 40)
+    temperature[5] = 0
+    settings: dict[str, Any] = {"top_p": 0.2, "min_p": 0.01}
+    together = sample(
+        z, temperature=temperature, **settings, generator=collect(generator(i) for i in range(40))
+    )
+    # Rejected again and again, fewer and fewer.
+    assert len(rounds) > 2
+    assert rounds == sorted(rounds, reverse=True)
+    alone = [
+        sample(row, temperature=t, **settings, generator=generator(i))
+        for i, (row, t) in enumerate(zip(z, temperature, strict=True))
+    ]
+    assert torch.equal(together, torch.stack(alone))
+    assert together[5] == z[5].argmax()
+    backwards = sample(
+        z.flip(0),
+        temperature=temperature.flip(0),
+        **settings,
+        generator=collect(generator(i) for i in reversed(range(40))),
+    )
+    assert torch.equal(backwards.flip(0), together)
+
+
+def test_a_shared_generator_goes_on_and_that_of_each_row_too() -> None:
+    z = torch.zeros(50, 1000)
+    shared, each = generator(1), [generator(i) for i in range(50)]
+    for source in (shared, each):
+        first, second = (sample(z, top_p=0.5, generator=source) for _ in range(2))
+        assert int((first == second).sum()) < 5
+    # The same one for every row is read in their order.
+    again = sample(z, generator=[generator(1)] * 50)
+    g = generator(1)
+    assert again.tolist() == [int(sample(row, generator=g)) for row in z]
+
+
+def test_without_a_generator_the_global_one_is_read_and_with_one_it_is_left_alone() -> None:
+    z = logits_of("1", 50, 1000)
+    both: list[dict[str, Any]] = [{}, {"top_p": 0.3}]
+    for settings in both:
+        torch.manual_seed(9)
+        before = torch.get_rng_state()
+        expected = sample(z, **settings, generator=generator(9))
+        sample(z, **settings, generator=[generator(i) for i in range(50)])
+        plain_sample(z, **settings, generator=generator(9))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(sample(z, **settings), expected)
+        assert not torch.equal(torch.get_rng_state(), before)
+
+
+ALL: dict[str, Any] = {"top_k": 60, "top_p": 0.7, "min_p": 0.02}
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7}, {"top_p": 0.3}, ALL], ids=str)
+@pytest.mark.parametrize("vocabulary", [100, 256])
+@dtypes
+def test_logits_in_any_layout_are_drawn_alike_and_left_alone(
+    dtype: torch.dtype, vocabulary: int, settings: dict[str, Any]
+) -> None:
+    # With a largest logit of 0 and T = 1 neither the shift nor the division changes a number.
+    z = logits_of("1", 24, vocabulary, dtype)
+    z = z - z.amax(-1, keepdim=True)
+    expected = sample(z, **settings, generator=generator(2))
+    wide = z.to(torch.promote_types(dtype, torch.float32))
+    assert torch.equal(sample(wide, **settings, generator=generator(2)), expected)
+    layouts = [z, z.T.contiguous().T, torch.stack([z, z], -1)[..., 0], z.flip(0).flip(0)]
+    layouts += [z.clone().requires_grad_(), 1 * z.clone().requires_grad_()]
+    for layout in layouts:
+        before = layout.detach().clone()
+        assert torch.equal(sample(layout, **settings, generator=generator(2)), expected)
+        assert torch.equal(layout.detach(), before)
+    cube = z.reshape(2, 3, 4, vocabulary)
+    for layout in (cube, cube.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)):
+        drawn = sample(layout, **settings, generator=generator(2))
+        assert torch.equal(drawn, expected.reshape(2, 3, 4))
+    row = z[:1].clone()
+    repeated = sample(row.repeat(24, 1), **settings, generator=generator(3))
+    assert torch.equal(sample(row.expand(24, -1), **settings, generator=generator(3)), repeated)
+    assert torch.equal(row, z[:1])
+
+
+def test_a_draw_has_no_gradient_and_the_logits_keep_theirs() -> None:
+    z = logits_of("1", 3, 200).requires_grad_()
+    scaled = 2 * z
+    for settings in ({}, ALL):
+        assert not sample(scaled, **settings, generator=generator()).requires_grad
+    scaled.sum().backward()
+    assert z.grad is not None
+    assert bool((z.grad == 2).all())
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_k": 1}, {"top_p": 0.5}, {"min_p": 1.0}, ALL])
+def test_a_vocabulary_of_one_and_a_batch_of_none(settings: dict[str, Any]) -> None:
+    if settings is ALL:
+        settings = {**ALL, "top_k": 1}
+    for shape in ((), (5,), (2, 3)):
+        z = torch.full((*shape, 1), -7.0)
+        for temperature in (0, 0.5, torch.ones(shape)):
+            drawn = sample(z, temperature=temperature, **settings, generator=generator())
+            assert torch.equal(drawn, torch.zeros(shape, dtype=torch.int64))
+    for shape in ((0,), (2, 0), (0, 3)):
+        sources: list[Any] = [None, generator(), []]
+        for source in sources:
+            drawn = sample(torch.zeros(*shape, 200), **settings, generator=source)
+            assert drawn.shape == shape
+            assert drawn.dtype is torch.int64
+        cold = torch.zeros(shape)
+        assert sample(torch.zeros(*shape, 200), temperature=cold, top_p=0.5).shape == shape
+
+
+def test_rows_at_zero_are_greedy_among_others_with_a_nucleus() -> None:
+    z = logits_of("0.1", 30, 200)
+    temperature = torch.ones(30)
+    temperature[::3] = 0
+    nucleus_of = kept(top_p(z, 0.4))
+    for seed in range(10):
+        drawn = sample(z, temperature=temperature, top_p=0.4, generator=generator(seed))
+        assert torch.equal(drawn[::3], z[::3].argmax(-1))
+        assert bool(nucleus_of.gather(1, drawn.unsqueeze(1)).all())
+        assert not torch.equal(drawn[1::3], z[1::3].argmax(-1))
+
+
+@pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
+def test_a_tiny_share_keeps_the_largest_alone(dtype: torch.dtype) -> None:
+    for vocabulary in (1, 2, 200, 1000):
+        z = logits_of("1", 50, vocabulary, dtype)
+        for p in (1e-300, 1e-12, 1e-6):
+            drawn = sample(z, top_p=p, generator=generator())
+            assert torch.equal(drawn, z.argmax(-1))
+        # Of equals the one with the highest index.
+        equals = sample(torch.zeros_like(z), top_p=1e-6, generator=generator())
+        assert equals.unique().tolist() == [vocabulary - 1]
+
+
+def test_nothing_outside_the_kept_set_is_drawn() -> None:
+    for kind in KINDS:
+        for vocabulary in (7, 300):
+            z = logits_of(kind, 2000, vocabulary)
+            for settings in ({"top_k": 3}, {"top_p": 0.6}, {"min_p": 0.2}):
+                name, setting = next(iter(settings.items()))
+                inside = kept(TRUNCATIONS[name][0](z, setting))
+                for draw in (sample, plain_sample):
+                    drawn = draw(z, **settings, generator=generator(1))
+                    assert bool(inside.gather(1, drawn.unsqueeze(1)).all())
+
+
+def test_what_was_rejected_is_not_drawn_again(
+    rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Zero draws the first of those that are left: one equal after the other.
+    monkeypatch.setattr(
+        "omnivault.inverse_cdf._uniform",
+        lambda rows, *_: torch.zeros(rows, 2, dtype=torch.float64),
+    )
+    z = torch.tensor([[0.0, 0.0, 0.0, 0.0], [-0.5, -1.0, -1.0, 0.0], [0.0, -9.0, 0.0, -9.0]])
+    assert sample(z, top_p=1e-6).tolist() == [3, 3, 2]
+    assert rounds == [3, 3, 1, 1]
+    # Two of the first row are in, indices 0 and 3 of the second, and 2 alone of the third.
+    assert sample(z, top_p=0.45).tolist() == [2, 0, 2]
+
+
+def test_the_largest_uniform_numbers_draw_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = torch.cat([torch.zeros(300), torch.full((100,), -INF)]).expand(5, 400)
+    for value, first, last in ((0.0, 0, 0), (1 - 2**-53, 299, 299)):
+        monkeypatch.setattr(
+            "omnivault.inverse_cdf._uniform",
+            lambda rows, *_, value=value: torch.full((rows, 2), value, dtype=torch.float64),
+        )
+        assert sample(z).tolist() == [first] * 5
+        assert sample(z, temperature=3.0, min_p=0.5).tolist() == [last] * 5
+
+
 # Bad input ----------------------------------------------------------------------------------------
 
 ROW = torch.tensor([0.5, 1.5])
@@ -598,6 +1137,7 @@ def test_logits_without_a_softmax_are_shown(bad: Any, error: type[Exception], me
     functions += [
         lambda z, f=f: f(z, 1) for f in (apply_temperature, top_k, top_p, min_p, typical_p)
     ]
+    functions.append(lambda z: in_nucleus(z, torch.zeros(2, dtype=torch.int64), 0.9))
     for function in functions:
         with pytest.raises(error, match=f"^{re.escape(message)}$"):
             function(bad)
@@ -627,11 +1167,15 @@ BAD_P: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
+def first_in_nucleus(z: Tensor, p: Any) -> Tensor:
+    return in_nucleus(z, torch.tensor(0), p)
+
+
 @pytest.mark.parametrize(
     ("function", "bad", "error", "message", "good"),
     [
         *((top_k, *row, k) for row in BAD_K for k in (1, 2)),
-        *((f, *row, 1e-9) for row in BAD_P for f in (top_p, min_p, typical_p)),
+        *((f, *row, 1e-9) for row in BAD_P for f in (top_p, min_p, typical_p, first_in_nucleus)),
     ],
 )
 def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
@@ -640,7 +1184,7 @@ def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         function(ROW, bad)
     function(ROW, good)
-    if function is not typical_p:
+    if function not in (typical_p, first_in_nucleus):
         arguments: list[dict[str, Any]] = [{function.__name__: value} for value in (bad, good)]
         with pytest.raises(error, match=f"^{re.escape(message)}$"):
             sample(ROW, **arguments[0])

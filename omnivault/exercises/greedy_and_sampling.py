@@ -77,22 +77,3 @@ def tv_temperatures(tv_distance: Any, generator: torch.Generator) -> Iterator[Ca
         cold, warm = ((z.double() / t).softmax(0) for t in (temperature, warmer))
         distance = (cold - warm).clamp(min=0).sum()
         yield returns(tv_distance, z, temperature, warmer, expected=distance, abs=1e-5)
-
-
-@exercise(
-    "ex-speculative",
-    hint="how often is i drawn and then accepted? What is left over has to make up for the rest.",
-)
-def speculative(accepted_and_redrawn: Any, generator: torch.Generator) -> Iterator[Case]:
-    for size in (2, 2, 3, 4, 6, 10, 20):
-        p, q = (2 * torch.randn(2, size, generator=generator)).softmax(-1)
-        if size == 4:
-            q = q.index_fill(0, torch.tensor(1), 0.0)  # the first draw never gives this one
-            q /= q.sum()
-        if size == 6:
-            q = p
-        accepted = [
-            q_i * min(1.0, p_i / q_i) if q_i else 0.0 for p_i, q_i in zip(p, q, strict=True)
-        ]
-        redrawn = [p_i - a for p_i, a in zip(p, accepted, strict=True)]
-        yield returns(accepted_and_redrawn, p, q, expected=(accepted, redrawn), abs=1e-5)
