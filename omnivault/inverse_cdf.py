@@ -110,18 +110,20 @@ def _blocks(weights: Tensor) -> Tensor:
 def _draw(rows: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
     blocks = _blocks(rows)
     u = _uniform(len(rows), generator, rows.device)
-    block = _search(blocks.sum(-1).double(), u[:, :1])
+    block = _search(blocks.sum(-1), u[:, :1])
     inside = blocks.gather(1, block.unsqueeze(-1).expand(-1, 1, BLOCK)).squeeze(1)
-    return (block * BLOCK + _search(inside.double(), u[:, 1:])).squeeze(-1)
+    return (block * BLOCK + _search(inside, u[:, 1:])).squeeze(-1)
 
 
 def _search(weights: Tensor, u: Tensor) -> Tensor:
     """Index of the first cumulative sum that exceeds u times the last one."""
-    sums = weights.cumsum(-1)
+    sums = weights.cumsum(-1, dtype=torch.float64)
     total = sums[:, -1:]
-    # u is at most 1 - 2^-53, so u times the total is less than the total, unless it is subnormal
-    # and the product is rounded up to it. Then no sum would exceed the product.
-    below = torch.minimum(u * total, total.nextafter(torch.zeros_like(total)))
+    # u is at most 1 - 2^-53, so the rounded product is less than the total and one sum exceeds it,
+    # unless the total is subnormal, which no sum of float32 is in float64.
+    below = u * total
+    if weights.dtype == torch.float64:
+        below = torch.minimum(below, total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(sums, below, right=True)
 
 
