@@ -400,7 +400,7 @@ def in_pairs(numbers: Tensor) -> Tensor:
 
 def in_random_brackets(numbers: Tensor) -> Tensor:
     choose = random.Random(0)
-    left = list(numbers)
+    left: list[Tensor] = list(numbers)
     while len(left) > 1:
         a, b = (left.pop(choose.randrange(len(left))) for _ in range(2))
         left.append(a + b)
