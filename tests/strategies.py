@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -254,6 +255,32 @@ Event = frozenset[int]
 def events(k: int) -> list[Event]:
     """All 2^k events of the outcomes 0 to k - 1."""
     return [frozenset(a) for size in range(k + 1) for a in combinations(range(k), size)]
+
+
+def spacing(x: Fraction, bits: int, least: Fraction = Fraction(0)) -> Fraction:
+    """The distance of numbers of so many significant bits at x, not below ``least``."""
+    size = abs(x)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    exponent -= size < Fraction(2) ** exponent
+    return max(Fraction(2) ** (exponent + 1 - bits), least)
+
+
+@cache
+def nearest(x: Fraction, bits: int, least: Fraction = Fraction(0)) -> frozenset[Fraction]:
+    """The numbers nearest to x: one, or two for a tie."""
+    if x == 0:
+        return frozenset({x})
+    step = spacing(x, bits, least)
+    near = {x // step * step, -(-x // step) * step}
+    return frozenset(y for y in near if 2 * abs(y - x) <= step)
+
+
+def rounded(x: Fraction, bits: int, least: Fraction = Fraction(0)) -> Fraction:
+    """The number nearest to x, the even one of a tie."""
+    if x == 0:
+        return x
+    step = spacing(x, bits, least)
+    return round(x / step) * step
 
 
 def exactly(p: Tensor) -> list[Fraction]:

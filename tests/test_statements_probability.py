@@ -21,6 +21,7 @@ from strategies import (
     exactly,
     log_softmax_bound,
     number,
+    rounded,
     rows,
     smallest,
     softmax_bound,
@@ -296,24 +297,18 @@ def test_shares_are_zero_and_one_exactly_when_the_rounded_weight_says_so(
         assert not event.all()
 
 
-def nearest(x: Fraction, t: int, s: int) -> Fraction:
-    """Round to t significant bits and multiples of 2^-s, ties to even."""
-    exponent = math.frexp(x)[1]
-    spacing = Fraction(2) ** max(exponent - t, -s)
-    return round(x / spacing) * spacing
-
-
 @pytest.mark.statement("float-saturation", "exact")
 @pytest.mark.parametrize(("t", "s"), [(2, 5), (3, 7), (4, 15), (8, 17)])
 def test_in_small_formats_with_every_operation_rounded(t: int, s: int) -> None:
     zero, one = Fraction(1, 2 ** (s + 1)), Fraction(1, 2**t)
+    least = Fraction(1, 2**s)
     below_one = number(one) * mp.exp(mp.mpf(2) ** (1 - t))
     # exp(-g) around the thresholds and elsewhere.
     near = [at * (1 + Fraction(i, 2 ** (t + 3))) for at in (zero, one) for i in range(-32, 33)]
     for exp in near + [Fraction(i, 1000) for i in range(1, 1001)]:
-        weight = nearest(exp, t, s)
-        both = nearest(1 + weight, t, s)
-        larger, smaller = nearest(1 / both, t, s), nearest(weight / both, t, s)
+        weight = rounded(exp, t, least)
+        both = rounded(1 + weight, t, least)
+        larger, smaller = rounded(1 / both, t, least), rounded(weight / both, t, least)
         assert (larger == 1) == (weight <= one)
         assert larger == 1 or exp > one  # g below t log 2
         assert larger < 1 or number(exp) < below_one  # g above t log 2 - 2^(1 - t)

@@ -90,13 +90,21 @@ def masses(p: Sequence[Fraction]) -> Iterator[Fraction]:
         yield (total(p[:n]) + total(p[: n + 1])) / 2
 
 
-@pytest.mark.statement("nucleus-by-rejection", "exact")
-@given(st.lists(st.integers(1, 20) | st.just(10**6), min_size=1, max_size=6))
-def test_what_is_left_of_the_draws_is_the_nucleus_renormalized(weights: list[int]) -> None:
-    p = shares(*sorted(weights, reverse=True))
+def nuclei(p: Sequence[Fraction]) -> Iterator[tuple[Fraction, int, Law]]:
+    """A mass, the size of its nucleus, and the law of the tokens drawn for it."""
     for rho in masses(p):
-        n = size_of_nucleus(p, rho)
-        law = rejections(p, rho)
+        yield rho, size_of_nucleus(p, rho), rejections(p, rho)
+
+
+ranked = st.lists(st.integers(1, 20) | st.just(10**6), min_size=1, max_size=6).map(
+    lambda weights: shares(*sorted(weights, reverse=True))
+)
+
+
+@pytest.mark.statement("nucleus-by-rejection", "exact")
+@given(ranked)
+def test_what_is_left_of_the_draws_is_the_nucleus_renormalized(p: Shares) -> None:
+    for rho, n, law in nuclei(p):
         assert sum(law.values()) == 1
         assert max(len(path) for path in law) - 1 == len(p) - n
         assert all(a > b for path in law for a, b in itertools.pairwise(path))
@@ -107,12 +115,9 @@ def test_what_is_left_of_the_draws_is_the_nucleus_renormalized(weights: list[int
 
 
 @pytest.mark.statement("nucleus-by-rejection", "exact")
-@given(st.lists(st.integers(1, 20) | st.just(10**6), min_size=1, max_size=6))
-def test_rejections_are_independent_and_few(weights: list[int]) -> None:
-    p = shares(*sorted(weights, reverse=True))
-    for rho in masses(p):
-        n = size_of_nucleus(p, rho)
-        law = rejections(p, rho)
+@given(ranked)
+def test_rejections_are_independent_and_few(p: Shares) -> None:
+    for rho, n, law in nuclei(p):
         chance = {k: p[k - 1] / total(p[:k]) for k in range(n + 1, len(p) + 1)}
         together: Law = defaultdict(Fraction)
         for path, x in law.items():

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp
 from scipy.stats import chisquare, gumbel_r
-from strategies import SINGLE_DOUBLE, assert_within, double, exactly, shares, total
+from strategies import SINGLE_DOUBLE, assert_within, double, exactly, rounded, shares, total
 from torch import Tensor
 
 from omnivault.inverse_cdf import block_sums, inverse_cdf
@@ -249,16 +249,6 @@ GRID = 2**53
 LAST = 1 - 2.0**-53
 
 
-def nearest(x: Fraction, bits: int) -> Fraction:
-    """Round to so many significant binary digits, ties to even."""
-    if x == 0:
-        return x
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    exponent -= x < Fraction(2) ** exponent
-    step = Fraction(2) ** (exponent + 1 - bits)
-    return round(x / step) * step
-
-
 def sums_of_float64() -> list[float]:
     """From 2^-1000 on: powers of two, the numbers beside them, and some between."""
     rng = random.Random(0)
@@ -279,12 +269,12 @@ def test_no_rounded_product_reaches_the_sum() -> None:
             product = (k / GRID) * c
             exact = Fraction(k, GRID) * Fraction(c)
             if exact >= Fraction(2) ** -1022:
-                assert Fraction(product) == nearest(exact, 53)
+                assert Fraction(product) == rounded(exact, 53)
             assert product <= below < c
     # The number below a power of two is reached, and from a finer grid the power itself.
     for c in (1.0, 2.0**-1000, 2.0**1023):
         assert Fraction(LAST * c) == Fraction(LAST) * Fraction(c) == Fraction(math.nextafter(c, 0))
-        assert nearest((1 - Fraction(1, 2 * GRID)) * Fraction(c), 53) == c
+        assert rounded((1 - Fraction(1, 2 * GRID)) * Fraction(c), 53) == c
 
 
 def drawn(weights: Tensor, pairs: Tensor) -> Tensor:
@@ -349,7 +339,7 @@ def added(numbers: Sequence[Fraction], bits: int, rng: random.Random | None = No
     left = list(numbers)
     while len(left) > 1:
         i, j = (0, 1) if rng is None else sorted(rng.sample(range(len(left)), 2))
-        left[i] = nearest(left[i] + left.pop(j), bits)
+        left[i] = rounded(left[i] + left.pop(j), bits)
     return left[0]
 
 

@@ -15,7 +15,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp
-from strategies import DTYPES, HALF, assert_within, double, exactly, number, shares, total, unit
+from strategies import (
+    DTYPES,
+    HALF,
+    assert_within,
+    double,
+    exactly,
+    nearest,
+    number,
+    shares,
+    total,
+    unit,
+)
 from torch import Tensor
 
 from omnivault.inverse_cdf import block_sums
@@ -26,22 +37,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 BITS = {torch.float16: 11, torch.bfloat16: 8, torch.float32: 24, torch.float64: 53}
-
-
-@cache
-def nearest(x: Fraction, bits: int, least: Fraction = Fraction(0)) -> frozenset[Fraction]:
-    """The numbers of so many bits nearest to x, two in the middle of two; steps not below least."""
-    if x == 0:
-        return frozenset({x})
-    size = abs(x)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    exponent -= size < Fraction(2) ** exponent
-    step = max(Fraction(2) ** (exponent + 1 - bits), least)
-    below = x // step * step
-    rest = x - below
-    return frozenset(
-        ([below] if 2 * rest <= step else []) + ([below + step] if 2 * rest >= step else [])
-    )
 
 
 # Rounding before softmax --------------------------------------------------------------------------

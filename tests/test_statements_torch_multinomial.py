@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp
 from scipy.stats import binomtest, chisquare, expon, kstest
-from strategies import DTYPES, SINGLE_DOUBLE, assert_within, unit
+from strategies import DTYPES, SINGLE_DOUBLE, assert_within, nearest, unit
 
 FALSE_ALARM = 1e-3  # of another seed; with the one given a test passes for ever or fails for ever
 
@@ -227,13 +227,6 @@ def test_with_replacement_torch_searches_the_cumulative_sum(dtype: torch.dtype) 
     assert w[drawn].min() > 0
     expected = 20_000 * w[w > 0].double() / w.double().sum()
     assert chisquare(drawn.bincount(minlength=300)[w > 0], expected).pvalue > FALSE_ALARM
-
-
-def nearest(x: Fraction, digits: int) -> set[Fraction]:
-    """The nearest numbers with so many binary digits: two for a tie."""
-    step = Fraction(2) ** (math.floor(math.log2(x)) + 1 - digits)
-    near = {x // step * step, -(-x // step) * step}
-    return {y for y in near if abs(y - x) == min(abs(z - x) for z in near)}
 
 
 @pytest.mark.statement("swallowed", "exact")
