@@ -13,63 +13,92 @@ export OMP_WAIT_POLICY := PASSIVE
 
 VENV := .venv
 BIN := $(VENV)/bin
+CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
-CHECKERS := node_modules/.installed
+# npm empties node_modules before it fills it, so what is in there goes with it.
+KATEX := node_modules/.book
+CHECKERS := node_modules/.checkers
 BUILT := _build/html/.built
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
 SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions tests -type f \
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*') $(wildcard _build/checks.json)
 
+# Programs of the build and of the tests.
+TOOL := PYTHONPATH=sphinx_extensions $(BIN)/python -m
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
+
 .DEFAULT_GOAL := help
-.PHONY: help setup book notebooks pdf test bench mutants lint scores serve lab experiments requirements clean
+.PHONY: help setup book chapter notebooks pdf test portable bench mutants lint scores serve lab \
+	experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## make .venv and install what book and test need (they call it)
+setup: $(INSTALLED) $(KATEX) ## make .venv and install what book and test need (they call it)
 
-$(INSTALLED): requirements.txt requirements-data.txt pyproject.toml package-lock.json
-	@test -d $(VENV) || $(PYTHON) -c 'import sys; \
-	    sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	    -r requirements-data.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	    --no-build-isolation --editable .
-	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --omit=dev
+# Killed half-way, either of these starts over: .created and .installed come last, and install.py
+# leaves .unfinished where packages were being unpacked.
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python 3.11 or newer is needed, this is " + sys.version + "; try: make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+ifneq ($(wildcard $(VENV)/.unfinished),)
+.PHONY: $(CREATED)
+endif
+
+INSTALL = $(TOOL) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+$(INSTALLED): $(CREATED) requirements.txt requirements-data.txt pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint requirements.txt packaging rich
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps -r requirements-data.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(KATEX): package-lock.json | $(INSTALLED)
+	@echo "Installing KaTeX"
+	@$(NPM) ci --silent --omit=dev
 	@touch $@
 
 # What only the tests need of npm: axe-core and Lighthouse.
-$(CHECKERS): $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
-	@touch $@
+$(CHECKERS): package-lock.json | $(INSTALLED)
+	@echo "Installing KaTeX, axe-core and Lighthouse"
+	@$(NPM) ci --silent
+	@touch $(KATEX) $@
 
 book: $(BUILT) ## build the book; warnings and failing cells are errors
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
-# Parsed pages are thrown away first: a page that Sphinx does not parse again cannot warn again.
-# Executed cells stay cached until their text, the package or the pins change (fresh_outputs.py).
-# The language model is converted before the chapters run, where a terminal can show how far it is.
-$(BUILT): $(INSTALLED) $(SOURCES)
-	rm -rf _build/.doctrees _build/html
+# Executed cells stay cached until their text, or what they import, changes (run_chapters.py). The
+# language model is converted before the chapters run, where a terminal can show how far it is.
+$(BUILT): $(INSTALLED) $(KATEX) $(SOURCES)
 	@mkdir -p _build && touch _build/.started
-	$(BIN)/python -m omnivault.language_model
-	$(BIN)/jupyter-book build . -W -n --keep-going
+	@$(BIN)/python -m omnivault.language_model
+	@$(TOOL) build_book
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
+chapter: $(INSTALLED) ## run one chapter alone, such as make chapter PAGE=softmax/numerics
+	@$(TOOL) run_chapters $(PAGE)
+
 # First the checks of the statements, and the faults that these have to catch: the book shows their
-# report. Then the book, and the tests of everything else, which look at that book.
-TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# report. Then the book, and the tests of everything else, which look at that book. What has passed
+# and depends on nothing that has changed is left out (tests/unchanged.py).
+TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --affected -n 2
+STATEMENTS := $(wildcard tests/test_statements_*.py)
 
 test: $(CHECKERS) lint ## check the statements, build the book, run every other test
-	$(TWO_AT_A_TIME) --dist loadfile -m statement --report
-	$(TWO_AT_A_TIME) -m mutant --report
-	$(MAKE) book
-	$(TWO_AT_A_TIME) --dist loadfile --no-loadscope-reorder \
-	    -m "not (statement or mutant or alone)"
-	$(BIN)/python -m pytest -m alone
+	$(TWO_AT_A_TIME) --dist loadfile --report $(STATEMENTS)
+	$(TWO_AT_A_TIME) --report -m mutant tests/test_mutants.py
+	@$(MAKE) --no-print-directory book
+	$(TWO_AT_A_TIME) --dist loadfile --no-loadscope-reorder -m "not (mutant or alone)" \
+	    $(patsubst %,--ignore=%,$(STATEMENTS))
+	$(BIN)/python -m pytest --affected -m alone $(shell grep -l mark.alone tests/*.py)
+
+portable: $(BUILT) ## run chapters and tests as on other processors; print what differs (long)
+	PYTHONPATH=sphinx_extensions $(BIN)/python tests/portable.py $(SETTINGS)
 
 # Threads wait as PyTorch has them wait by itself: so do those of whoever calls `sample`.
 bench: $(INSTALLED) ## time sample beside the pipeline of Transformers (half a minute)
@@ -101,11 +130,11 @@ pdf: $(PDF) ## the book as one PDF file; a Chromium that is installed prints it
 	@echo "The PDF is at $(CURDIR)/$(PDF)"
 
 $(PDF): $(BUILT) sphinx_extensions/pdf.py
-	PYTHONPATH=sphinx_extensions $(BIN)/python -m pdf _build/html $@
+	$(TOOL) pdf _build/html $@
 
 # In a folder of the reader's own: an edit there never touches the sources of the book.
 lab: $(BUILT) ## open copies of the notebooks in JupyterLab; they are yours to change, in lab/
-	PYTHONPATH=sphinx_extensions $(BIN)/python -m notebooks.lab _build/html/notebooks lab
+	$(TOOL) notebooks.lab _build/html/notebooks lab
 	@mkdir -p $(LAB_SETTINGS)
 	@echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers":' \
 	    '{"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \

@@ -42,6 +42,15 @@ PROMPTS, PROMPT, CONTINUATION = 100, 32, 128
 WIDTH = 8
 SPECIAL = torch.arange(17)  # end of text, roles of a chat, file names: no method may write them
 RESULTS = Path(__file__).with_name("degeneration.safetensors")
+# How far from the kept log-probabilities a new run may be. A logit is read after 30 layers of 7
+# matrix products over at most 1,536 numbers; independent roundings add up like the root of their
+# number, to sqrt(30 * 7 * 1536) u = 3.4e-5 of it. Six times that, of a logit of 30, and the root
+# of 2 for two runs make 0.0086.
+ROUNDING = 0.01
+# How many of the tokens have to be the same. The winner of an exponential race is ahead by less
+# than 2 e, on the scale of logarithms, with a probability of at most 2 e: for e = 0.01 more than a
+# tenth of 128 draws differ less often than once in 10^5.
+SAME = 0.9
 
 METHODS: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -191,6 +200,10 @@ def replay(
     nearly tied then shows as one difference and not as another text from there on. Settings and
     the people's texts are compared for all prompts.
 
+    PyTorch takes exponential numbers from Intel's library where it is built with it, and from its
+    own generator elsewhere (on Arm, for one). The kept draws are of the first kind; where they
+    cannot be made again, the log-probabilities of their texts are compared alone.
+
     Parameters
     ----------
     model
@@ -204,7 +217,7 @@ def replay(
     ------
     ValueError
         The file was made with other settings or texts; or, on these prompts, more than 1 token in
-        100 differs, or a log-probability by more than 0.01.
+        10 differs, or a log-probability by more than 0.01, which is more than rounding explains.
     """
     rows = list(rows)
     human = human_texts(model)
@@ -224,23 +237,21 @@ def replay(
             texts = torch.cat([prompts[: len(mine)], kept], dim=1)
             if writer == "beam search":
                 again = _generate(model, writer, prompts[: len(mine)], mine)[:, PROMPT:]
-            else:
-                again = _draws(model, writer, texts, mine)
-            share = (again == kept).double().mean().item()
+                share = (again == kept).double().mean().item()
+            elif writer == "greedy" or torch.backends.mkl.is_available():
+                share = (_draws(model, writer, texts, mine) == kept).double().mean().item()
         error = (
             (model.log_probs(texts)[:, PROMPT - 1 :] - log_probs(writer)[mine]).abs().max().item()
         )
         # Written so that nan fails.
-        if not (error <= 0.01 and (share is None or share >= 0.99)):
+        if not (error <= ROUNDING and (share is None or share >= SAME)):
             raise ValueError(
                 f"{RESULTS.name} disagrees with a new run of {writer} on the prompts {mine}: "
                 f"share of equal tokens {share}, log-probabilities differ by up to {error:.2g}; "
                 "make experiments writes it anew"
             )
-        equal = (
-            "" if share is None else f"{share:.1%} of {len(mine)} x {CONTINUATION} tokens equal, "
-        )
-        report(f"{writer}: {equal}log-probabilities equal to 0.01")
+        equal = "" if share is None else f"at least {SAME:.0%} of the tokens equal, "
+        report(f"{writer}: {equal}log-probabilities equal to {ROUNDING}")
 
 
 def _settings(human: Tensor) -> dict[str, str]:

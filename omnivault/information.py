@@ -156,8 +156,8 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
 
     Examples
     --------
-    >>> perplexity(torch.tensor([0.5, 0.125]).log())
-    tensor(4.)
+    >>> round(perplexity(torch.tensor([0.5, 0.125]).log()).item(), 4)
+    4.0
     """
     _check_floating(log_probs, "log-probabilities")
     _check_dim(log_probs, dim, "log-probabilities")

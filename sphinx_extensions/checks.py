@@ -4,13 +4,15 @@ A test names the statement that it checks, and how, in a mark:
 
     @pytest.mark.statement("order-preservation", "exact")
 
-``checks`` reads the marks from the source files, without running anything; ``Report`` reads what a
-run of the tests wrote, if that run saw these very sources.
+``checks`` reads the marks from the source files, without running anything; ``Report`` reads what
+runs of the tests wrote, as far as they saw these very sources: a test, all that it imports, and the
+fault that it has to notice. Prose is none of it.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -18,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fingerprint import PACKAGE, fingerprint
+from dependencies import Project
+from fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = Path("_build/checks.json")
@@ -35,14 +38,8 @@ PEERS = {
 }
 DECLARED = ("symbolic", "exact", "statistical", *PEERS)
 
-# What the outcome of a check depends on: the package, the pins, the statements, the tests.
-SOURCES = (
-    *PACKAGE,
-    "book/**/*.md",
-    "sphinx_extensions/checks.py",
-    "tests/*.py",
-    "tests/mutants/*",
-)
+# They decide how any test runs. What they import for other tests does not count.
+HOW = ("pyproject.toml", "tests/conftest.py")
 
 
 @dataclass(frozen=True)
@@ -218,20 +215,54 @@ def mutants(root: Path) -> list[Mutant]:
     return found
 
 
+class Keys:
+    """Names for what the outcomes of tests depend on, in the sources as they are now."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.project = root, Project(root)
+        self._of_file: dict[str, str] = {}
+        maker = root / "tests" / "mutation.py"
+        self._maker = self.project.key(maker) if maker.is_file() else ""
+
+    def of_test(self, id: str) -> str:
+        """Of a test, by its id; empty if it is gone."""
+        file = id.partition("::")[0]
+        if file not in self._of_file:
+            path = self.root / file
+            also = [self.root / name for name in HOW]
+            self._of_file[file] = self.project.key(path, also=also) if path.is_file() else ""
+        return self._of_file[file]
+
+    def of_mutant(self, mutant: Mutant) -> str:
+        words = repr((self.of_test(mutant.tests), self._maker, mutant))
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
 def read_report(root: Path) -> Report:
-    """Read the report, or return an empty one if there is none or it is of other sources."""
+    """Read of the report what is of these sources; nothing if there is no report."""
     try:
         saved: dict[str, Any] = json.loads((root / REPORT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Report()
-    if saved["sources"] != fingerprint(root, SOURCES):
-        return Report()
-    return Report({k: Outcome(**v) for k, v in saved["tests"].items()}, saved["mutants"])
+    keys = Keys(root)
+    current = {mutant.id: keys.of_mutant(mutant) for mutant in mutants(root)}
+    return Report(
+        {
+            id: Outcome(**{name: x for name, x in entry.items() if name != "key"})
+            for id, entry in saved["tests"].items()
+            if entry["key"] == keys.of_test(id)
+        },
+        {
+            id: entry["outcome"]
+            for id, entry in saved["mutants"].items()
+            if entry["key"] == current.get(id)
+        },
+    )
 
 
-def evidence(root: Path) -> dict[str, Evidence]:
+def evidence(root: Path, report: Report | None = None) -> dict[str, Evidence]:
     """Gather the evidence for every statement that has a check."""
-    report, faults = read_report(root), mutants(root)
+    report, faults = report or read_report(root), mutants(root)
     gathered: dict[str, list[Check]] = {}
     for check in checks(root):
         gathered.setdefault(check.statement, []).append(check)

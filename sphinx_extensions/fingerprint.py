@@ -6,10 +6,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-# What the outputs of a cell depend on besides its text: the package and the pins.
-SUFFIXES = ("css", "js", "json", "py", "safetensors")
-PACKAGE = (*(f"omnivault/**/*.{suffix}" for suffix in SUFFIXES), "requirements*.txt")
-
 
 def fingerprint(root: Path, patterns: Iterable[str]) -> str:
     """Hash the files that match, by name and content."""

@@ -17,7 +17,12 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import sync_playwright
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    # macOS has its programs here, and not on the path.
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
 
 STYLE = """
   :root { --paper: white; }

@@ -7,6 +7,7 @@ and number of each statement, as a link, and its title.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from docutils import nodes
@@ -45,9 +46,15 @@ def title_of(statement: nodes.Element) -> list[nodes.Node]:
     return children
 
 
+@cache
+def doctree_of(env: BuildEnvironment, page: str) -> nodes.document:
+    """Return a page as it was read, to look at; only when all pages have been read."""
+    return env.get_doctree(page)
+
+
 def numbered(env: BuildEnvironment, page: str) -> Iterator[tuple[nodes.Element, str]]:
     """Every statement of a page with its kind and number, such as "Theorem 4.1"."""
-    for statement in env.get_doctree(page).findall(nodes.Element):
+    for statement in doctree_of(env, page).findall(nodes.Element):
         if "realtype" in statement and "countertype" in statement:
             yield statement, name_of(env, page, statement)
 
@@ -78,7 +85,7 @@ def list_statements(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 def pages_with_the_list(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """They change whenever any other page does."""
-    return [page for page in env.found_docs if any(env.get_doctree(page).findall(ListOfStatements))]
+    return [page for page in env.found_docs if any(doctree_of(env, page).findall(ListOfStatements))]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from checks import (
     ROOT,
     Check,
     Evidence,
+    Report,
     equivalents,
     evidence,
     mutants,
@@ -32,7 +33,7 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_proof.nodes import proof_node
-from statement_index import numbered, pages, title_of
+from statement_index import doctree_of, numbered, pages, title_of
 
 LEDGER = "book/appendix/verification"
 TOTALS = {"ledger-totals", "verification-totals"}
@@ -42,8 +43,13 @@ Cells = list[list[nodes.Node]]
 
 
 @cache
+def report() -> Report:
+    return read_report(ROOT)
+
+
+@cache
 def gathered() -> dict[str, Evidence]:
-    return evidence(ROOT)
+    return evidence(ROOT, report())
 
 
 def plural(n: int, one: str) -> str:
@@ -224,19 +230,19 @@ TABLES = {"verification-ledger": ledger, "mutation-scores": mutation_scores}
 
 
 def totals() -> str:
-    found, faults, report = gathered(), mutants(ROOT), read_report(ROOT)
+    found, faults, ran = gathered(), mutants(ROOT), report()
     tests = {check.id for x in found.values() for check in x.checks}
     counted = (
         f"{plural(len(found), 'statement')} have {plural(len(tests), 'test')}, and these have to "
         f"notice {plural(len(faults), 'deliberate fault')}."
     )
     results = [x.result for x in found.values()]
-    if "not run" in results or len(report.mutants) < len(faults):
+    if "not run" in results or len(ran.mutants) < len(faults):
         return f"{counted} None of it was run for this build."
     failed = results.count("failed")
     verdict = f"tests of {plural(failed, 'statement')} failed" if failed else "all passed"
-    cases = sum(outcome.cases for outcome in report.tests.values())
-    caught = list(report.mutants.values()).count("passed")
+    cases = sum(outcome.cases for outcome in ran.tests.values())
+    caught = list(ran.mutants.values()).count("passed")
     return (
         f"{counted} In the run that this build belongs to, the tests tried {cases:,} cases and "
         f"{verdict}; {caught:,} of the {len(faults):,} faults were noticed."
@@ -259,11 +265,12 @@ def complete(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 def pages_with_tables(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """They change whenever any other page does."""
-    return [page for page in env.found_docs if any(env.get_doctree(page).findall(Mark))]
+    return [page for page in env.found_docs if any(doctree_of(env, page).findall(Mark))]
 
 
 def note_state(app: Sphinx, config: Config) -> None:
     """Write every page anew when the tests, or the report of their run, are not as they were."""
+    report.cache_clear()
     gathered.cache_clear()
     state = repr((gathered(), read_scores(ROOT), equivalents(ROOT)))
     config.verification_state = hashlib.sha256(state.encode()).hexdigest()

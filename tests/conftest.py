@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 if TYPE_CHECKING:
     from browser import Readers
 
-pytest_plugins = ["run_report"]
+pytest_plugins = ["run_report", "unchanged"]
 
 # The same examples on every run and machine: a failure seen once can be seen again. No deadline,
 # since how long one example takes depends on the machine.

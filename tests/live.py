@@ -14,6 +14,9 @@ from omnivault.explore.figure import LiveFigure, _node, _script
 
 State = dict[str, Any]
 
+WITHIN = 2.0**-33
+"""A million roundings of float64: of numbers up to a thousand, from up to a thousand each."""
+
 
 def ask(figure: LiveFigure, expression: str, **given: Any) -> Any:
     """Evaluate JavaScript with `figure`, its `data`, `start` (its state), and whatever is given."""
@@ -66,7 +69,7 @@ def uniforms(n: int, seed: int = 1) -> Any:
     return ((t ^ (t >> np.uint32(14))).astype(np.float64) + 0.5) / 2**32
 
 
-def assert_near(actual: Any, expected: Any, within: float = 1e-6) -> None:
+def assert_near(actual: Any, expected: Any, within: float = WITHIN) -> None:
     """Compare numbers, lists or arrays of one shape: by the absolute difference alone, no nan."""
     got, wanted = (torch.as_tensor(x, dtype=torch.float64) for x in (actual, expected))
     torch.testing.assert_close(got, wanted, rtol=0, atol=within)

@@ -1,8 +1,9 @@
 """Write what the tests of the statements measured, for the ledger of the book.
 
 A pytest plugin: with ``--report`` it adds the outcome of every test that carries a statement's mark
-to ``_build/checks.json``, with the number of cases tried and the largest error that
-``strategies.assert_within`` saw. An older report of other sources is dropped.
+to ``_build/checks.json``, with the number of cases tried, the largest error that
+``strategies.assert_within`` saw, and a key for the sources of the test. What the report says of
+other sources is dropped.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from checks import REPORT, ROOT, SOURCES
-from fingerprint import fingerprint
+from checks import REPORT, ROOT, Keys, mutants
 
 worst: tuple[float, float] | None = None
 """In the running test: the error that came nearest to its bound, and that bound."""
@@ -83,19 +83,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 class Writer:
     def __init__(self) -> None:
         self.tests: dict[str, dict[str, Any]] = {}
-        self.mutants: dict[str, str] = {}
-        self.sources = fingerprint(ROOT, SOURCES)
+        self.mutants: dict[str, dict[str, str]] = {}
+        # Of the sources as they were when the run began.
+        self.keys = Keys(ROOT)
+        self.keys_of_mutants = {mutant.id: self.keys.of_mutant(mutant) for mutant in mutants(ROOT)}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
             return
         properties = dict(report.user_properties)
         if "mutant" in properties:
-            self.mutants[str(properties["mutant"])] = report.outcome
+            id = str(properties["mutant"])
+            self.mutants[id] = {"outcome": report.outcome, "key": self.keys_of_mutants[id]}
         if not isinstance(measured := properties.get("measured"), dict):
             return
         file, _, test = report.nodeid.partition("::")
-        new = {"outcome": report.outcome, "cases": measured["cases"]}
+        key = self.keys.of_test(report.nodeid)
+        new = {"outcome": report.outcome, "cases": measured["cases"], "key": key}
         if measured["worst"]:
             new["error"], new["allowed"] = measured["worst"]
         seen = self.tests.setdefault(f"{file}::{test.partition('[')[0]}", new)
@@ -113,10 +117,17 @@ class Writer:
         path = ROOT / REPORT
         before = path.read_text(encoding="utf-8") if path.is_file() else "{}"
         saved = json.loads(before)
-        if saved.get("sources") != self.sources:
-            saved = {"sources": self.sources, "tests": {}, "mutants": {}}
-        saved["tests"] |= self.tests
-        saved["mutants"] |= self.mutants
+        tests = {
+            id: entry
+            for id, entry in saved.get("tests", {}).items()
+            if entry["key"] == self.keys.of_test(id)
+        }
+        faults = {
+            id: entry
+            for id, entry in saved.get("mutants", {}).items()
+            if entry["key"] == self.keys_of_mutants.get(id)
+        }
+        saved = {"tests": tests | self.tests, "mutants": faults | self.mutants}
         text = json.dumps(saved, indent=1, sort_keys=True) + "\n"
         if text == before:
             return  # a book that was built with it is not out of date

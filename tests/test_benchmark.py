@@ -330,5 +330,5 @@ def test_the_ratio_that_is_kept_is_the_median_of_ratios(
     for number, case in enumerate(run["comparisons"]):
         part = slice(101 * number, 101 * (number + 1))
         ratios = [u / o for u, o in zip(usual[part], ours[part], strict=True)]
-        assert case["ratio"] == pytest.approx(statistics.median(ratios))
+        assert case["ratio"] == statistics.median(ratios)
     assert clock.times == []

@@ -8,8 +8,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +17,8 @@ import pytest
 from book_source import ROOT, none
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import omnivault
 
 # --- builds of a tiny book under the real configuration
 
@@ -54,10 +54,12 @@ See {prf:ref}`thm-order`.
 CELL = """
 ```{{code-cell}} ipython3
 import omnivault
+from omnivault import exercises
 
 with open({counter!r}, "a", encoding="utf-8") as file:
     file.write("x")
 print("package version:", omnivault.__version__)
+exercises.check("ex-newton", ...)
 ```
 """
 BIBLIOGRAPHY = """\
@@ -96,21 +98,25 @@ def make_book(root: Path, page: str) -> Path:
 
 
 def build(root: Path, **environment: str) -> Build:
-    """Run the command that `make book` runs."""
-    recipe = re.search(
-        r"^\t\$\(BIN\)/jupyter-book (build .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE
-    )
-    assert recipe is not None, "no `jupyter-book build` in the Makefile"
+    """Run the program that `make book` runs."""
+    paths = os.pathsep.join([str(root / "sphinx_extensions"), str(root)])
     done = subprocess.run(
-        [Path(sys.executable).parent / "jupyter-book", *recipe[1].split()],
+        [sys.executable, "-m", "build_book"],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1", **environment},
+        env={**os.environ, "PYTHONPATH": paths, "NO_COLOR": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         check=False,
     )
     return Build(done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout))
+
+
+def test_make_runs_that_program() -> None:
+    said = subprocess.run(
+        ["make", "-n", "-B", "book"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout
+    assert "python -m build_book" in said
 
 
 class Stage(NamedTuple):
@@ -121,56 +127,101 @@ class Stage(NamedTuple):
     page: str
 
 
+class History:
+    """The builds of one book, each after a change."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.counter = root, root / "executions"
+        make_book(root, GOOD + CELL.format(counter=str(self.counter)))
+        self.page = root / "book" / "tiny.md"
+        self.site = root / "_build" / "html" / "book" / "tiny.html"
+
+    def change(self, file: str, old: str, new: str) -> None:
+        path = self.root / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def build(self) -> Stage:
+        result = build(self.root)
+        executions = len(self.counter.read_text()) if self.counter.exists() else 0
+        return Stage(result, executions, self.site.read_text() if self.site.exists() else "")
+
+
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
-    """Build a book anew, unchanged, with another package, with other pins."""
-    root = tmp_path_factory.mktemp("good")
-    counter = root / "executions"
-    make_book(root, GOOD + CELL.format(counter=str(counter)))
-    package, pins = root / "omnivault" / "__init__.py", root / "requirements.txt"
-    stages = []
-
-    def record() -> None:
-        result = build(root)
-        executions = len(counter.read_text()) if counter.exists() else 0
-        page = root / "_build" / "html" / "book" / "tiny.html"
-        stages.append(Stage(result, executions, page.read_text() if page.exists() else ""))
-
-    record()
-    # As `make book` does: the page is read again, and its outputs have to come from the cache.
-    shutil.rmtree(root / "_build" / ".doctrees")
-    record()
-    # From here on plain rebuilds, nothing deleted.
-    package.write_text(re.sub(r'(__version__ = )".*"', r'\1"9.9.9"', package.read_text()))
-    record()
-    pins.write_text(pins.read_text() + "# another pin\n")
-    record()
+def history(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
+    """Build a book anew, and after changes that concern its chapter or do not."""
+    book = History(tmp_path_factory.mktemp("good"))
+    stages = {"new": book.build(), "unchanged": book.build()}
+    version = f'__version__ = "{omnivault.__version__}"'
+    book.change("omnivault/__init__.py", version, '__version__ = "9.9.9"')
+    stages["the package"] = book.build()
+    book.change("omnivault/exercises/properties.py", 'hint="', 'hint="Think: ')
+    stages["another chapter's exercises"] = book.build()
+    book.change("omnivault/exercises/bernoulli_family.py", 'hint="', 'hint="Think: ')
+    stages["the chapter's exercises"] = book.build()
+    book.change("book/tiny.md", "See {prf:ref}", "Now see {prf:ref}")
+    stages["a sentence"] = book.build()
+    cell = "```{code-cell} ipython3\nbound = 1.0\nassert 2 * bound < bound + 0.5\n```\n"
+    book.page.write_text(book.page.read_text() + cell)
+    stages["a cell that fails"] = book.build()
     return stages
 
 
-def test_good_book_builds(history: list[Stage]) -> None:
-    result, executions, page = history[0]
+def test_good_book_builds(history: dict[str, Stage]) -> None:
+    result, executions, page = history["new"]
     assert (result.code, executions) == (0, 1), result.said
     assert 'href="#thm-order">Theorem' in page
     assert 'class="katex"' in page
-    assert "package version: 9.9.9" not in page
+    assert f"package version: {omnivault.__version__}" in page
 
 
-def test_unchanged_chapter_is_not_executed_again(history: list[Stage]) -> None:
-    result, executions, page = history[1]
-    assert (result.code, executions) == (0, 1), result.said
+def test_a_build_says_what_it_does_and_nothing_else(history: dict[str, Stage]) -> None:
+    lines = history["new"].build.said.splitlines()
+    expected = [
+        r"Running chapters 1/1  done    tiny, \d+\.\d s",
+        "Reading pages: 1",
+        "Writing pages: 1",
+        "The book is at .*index.html",
+    ]
+    assert len(lines) == len(expected), lines
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line), lines
+
+
+@pytest.mark.parametrize(
+    ("change", "executions"),
+    [
+        ("unchanged", 1),
+        ("the package", 2),
+        ("another chapter's exercises", 2),
+        ("the chapter's exercises", 3),
+        ("a sentence", 3),
+    ],
+)
+def test_a_chapter_runs_when_something_changes_that_it_needs(
+    change: str, executions: int, history: dict[str, Stage]
+) -> None:
+    result, ran, page = history[change]
+    assert (result.code, ran) == (0, executions), result.said
     assert "package version: " in page
+    assert ("package version: 9.9.9" in page) == (change != "unchanged")
+    assert ("Now see" in page) == (change == "a sentence")
 
 
-def test_change_in_the_package_executes_the_chapter(history: list[Stage]) -> None:
-    result, executions, page = history[2]
-    assert (result.code, executions) == (0, 2), result.said
-    assert "package version: 9.9.9" in page
-
-
-def test_change_in_the_pins_executes_the_chapter(history: list[Stage]) -> None:
-    result, executions, _ = history[3]
-    assert (result.code, executions) == (0, 3), result.said
+def test_a_cell_that_fails_is_reported_once_with_its_values(history: dict[str, Stage]) -> None:
+    result, executions, page = history["a cell that fails"]
+    assert result.code != 0
+    assert executions == 4  # once
+    assert result.said.count("FAILED") == 1
+    marked = re.search(r"> +(\d+) \| assert 2 \* bound < bound \+ 0\.5\n", result.said)
+    assert marked is not None, result.said
+    assert f"tiny.md:{marked[1]}, code cell 2" in result.said
+    assert "assert (2 * 1.0) < (1.0 + 0.5)" in result.said
+    assert "make chapter PAGE=tiny" in result.said
+    assert "Traceback" not in result.said
+    assert len(result.said.splitlines()) < 24, result.said
+    assert page == history["a sentence"].page  # the site of the last build
 
 
 def test_addresses_come_from_the_environment(tmp_path: Path) -> None:
@@ -209,47 +260,58 @@ def test_addresses_come_from_the_environment(tmp_path: Path) -> None:
 
 # What is wrong, and what the build says about it; {line} is the first line of the fault.
 FAULTS = {
-    "cell that raises": ("```{code-cell} ipython3\nraise ValueError('boom')\n```", "boom"),
     "cell that writes to stderr": (
         "```{code-cell} ipython3\nimport sys\nprint('boom', file=sys.stderr)\n```",
         "WARNING: stderr was found in the cell outputs",
     ),
-    "ref": ("{ref}`nowhere`", "tiny.md:{line}: WARNING: undefined label: 'nowhere'"),
-    "numref": ("{numref}`nowhere`", "tiny.md:{line}: WARNING: undefined label: 'nowhere'"),
-    "eq": ("{eq}`nowhere`", "tiny.md:{line}: WARNING: equation not found: nowhere"),
+    "ref": ("{ref}`nowhere`", "{page}:{line}: WARNING: undefined label: 'nowhere'"),
+    "numref": ("{numref}`nowhere`", "{page}:{line}: WARNING: undefined label: 'nowhere'"),
+    "eq": ("{eq}`nowhere`", "{page}:{line}: WARNING: equation not found: nowhere"),
     "prf:ref": (
         "{prf:ref}`nowhere`",
-        "tiny.md:{line}: WARNING: prf:ref reference target not found",
+        "{page}:{line}: WARNING: prf:ref reference target not found",
     ),
-    "link": ("[there](nowhere.md)", "tiny.md:{line}: WARNING: 'myst' cross-reference target"),
+    "link": ("[there](nowhere.md)", "{page}:{line}: WARNING: 'myst' cross-reference target"),
     "citation": (
         "{cite:t}`nobody1900`",
-        'tiny.md:{line}: WARNING: could not find bibtex key "nobody1900"',
+        '{page}:{line}: WARNING: could not find bibtex key "nobody1900"',
     ),
-    "inline TeX": ("$\\frac{1}$", "tiny.md:{line}: WARNING: KaTeX parse error"),
-    "displayed TeX": ("$$\n\\nosuchmacro\n$$", "tiny.md:{line}: WARNING: KaTeX parse error"),
-    "directive": (":::{prf:theorm} Order\nSo.\n:::", "tiny.md:{line}: WARNING: Unknown directive"),
+    "inline TeX": ("$\\frac{1}$", "{page}:{line}: WARNING: KaTeX parse error"),
+    "displayed TeX": ("$$\n\\nosuchmacro\n$$", "{page}:{line}: WARNING: KaTeX parse error"),
+    "directive": (":::{prf:theorm} Order\nSo.\n:::", "{page}:{line}: WARNING: Unknown directive"),
 }
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Build]]]:
-    """One build for each fault, two at a time."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        yield {
-            name: pool.submit(
-                build, make_book(tmp_path_factory.mktemp("faulty"), f"{GOOD}\n{text}\n")
-            )
-            for name, (text, _) in FAULTS.items()
-        }
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """A book with one page for each fault."""
+    root = make_book(tmp_path_factory.mktemp("faulty"), GOOD)
+    chapters = []
+    for number, text in enumerate(text for text, _ in FAULTS.values()):
+        (root / "book" / f"fault{number}.md").write_text(f"{FRONT_MATTER}{text}\n", "utf-8")
+        chapters.append(f"  - file: book/fault{number}\n")
+    toc = root / "_toc.yml"
+    toc.write_text(toc.read_text() + "chapters:\n" + "".join(chapters), encoding="utf-8")
+    return build(root)
+
+
+LINE = len(FRONT_MATTER.splitlines()) + 1
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_fails_the_build(fault: str, faulty: dict[str, Future[Build]]) -> None:
-    result = faulty[fault].result()
-    line = len(f"{FRONT_MATTER}{GOOD}\n".splitlines()) + 1
+def test_fault_fails_the_build(fault: str, faulty: Build) -> None:
+    page = f"fault{list(FAULTS).index(fault)}.md"
+    assert faulty.code != 0, faulty.said
+    warning = FAULTS[fault][1].format(page=page, line=LINE)
+    assert warning in faulty.said, faulty.said
+
+
+def test_one_warning_is_enough(tmp_path: Path) -> None:
+    root = make_book(tmp_path, f"{GOOD}\n{{ref}}`nowhere`\n")
+    result = build(root)
     assert result.code != 0, result.said
-    assert FAULTS[fault][1].replace("{line}", str(line)) in result.said, result.said
+    assert "undefined label: 'nowhere'" in result.said
+    assert not (root / "_build" / "html").exists()
 
 
 # --- make

@@ -58,14 +58,14 @@ def test_ngrams_are_counted_as_by_hand(n: int) -> None:
     ids = torch.randint(5, (7, 30), generator=torch.Generator().manual_seed(n))
     rows = [grams(row, n) for row in ids.tolist()]
     repeated = [1 - len(set(row)) / len(row) for row in rows]
-    assert repeated_ngrams(ids, n).tolist() == pytest.approx(repeated)
+    assert repeated_ngrams(ids, n).tolist() == repeated  # a quotient and a difference
     together = [gram for row in rows for gram in row]
-    assert distinct_ngrams(ids, n) == pytest.approx(len(set(together)) / len(together))
+    assert distinct_ngrams(ids, n) == len(set(together)) / len(together)
 
 
 def test_a_loop_repeats_nearly_everything_and_a_list_of_numbers_nothing() -> None:
     loop, no_loop = torch.tensor([[1, 2, 3] * 20]), torch.arange(60).unsqueeze(0)
-    assert repeated_ngrams(loop, 4).item() == pytest.approx(1 - 3 / 57)
+    assert repeated_ngrams(loop, 4).item() == 1 - 3 / 57
     assert repeated_ngrams(no_loop, 4).item() == 0
 
 
@@ -114,7 +114,8 @@ def test_the_file_holds_probabilities_of_people_and_none_of_their_words() -> Non
 def test_the_probabilities_of_people_are_those_of_the_model(model: LanguageModel) -> None:
     rows = [1, 50, 99]
     again = model.log_probs(human_texts(model)[rows])[:, 31:]
-    torch.testing.assert_close(again, log_probs("human")[rows], rtol=0, atol=0.01)
+    kept = log_probs("human")[rows]
+    torch.testing.assert_close(again, kept, rtol=0, atol=degeneration.ROUNDING)
 
 
 @pytest.mark.usefixtures("few_methods")

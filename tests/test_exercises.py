@@ -14,7 +14,9 @@ from book_source import ROOT, directives, none, toc_pages
 from environments import NAMES, built, code
 
 from omnivault import exercises
-from omnivault.exercises.checking import CHECKS, agree, claim, exercise, returns, shown
+from omnivault.exercises.checking import CHECKS, agree, claim, exercise, load, returns, shown
+
+load()
 
 PAGES = {page: (ROOT / f"{page}.md").read_text("utf-8") for page in toc_pages(ROOT / "_toc.yml")}
 

@@ -202,7 +202,8 @@ def test_tokens_stand_in_falling_order_of_logits(figure: LiveFigure) -> None:
     for prompt in figure.data["prompts"]:
         order = logits()[prompt["text"]].argsort(descending=True, stable=True)
         assert prompt["tokens"] == [f"t{i}" for i in order[:SINGLE].tolist()]
-        assert_near(prompt["logits"], logits()[prompt["text"]][order[:SINGLE]])
+        six_digits = 0.5e-6 + 2.0**-40
+        assert_near(prompt["logits"], logits()[prompt["text"]][order[:SINGLE]], within=six_digits)
 
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_draws_have_the_distribution_of_the_target(target: Tensor, draft: Tensor
 
 def test_equal_distributions_reject_nothing() -> None:
     for values in figure(T, T).values(*({"draws": n} for n in (1, 100, 20_000))):
-        assert_near(values["overlap"], 1, within=1e-12)
+        assert_near(values["overlap"], 1)
         assert sum(values["rejected"]) == sum(values["redrawn"]) == 0
         assert values["residual"] == [0] * 5
     state = {"target_temperature": 2, "draft_temperature": 1, "draws": 20_000}
@@ -98,7 +99,7 @@ def test_equal_distributions_reject_nothing() -> None:
 def test_nearly_disjoint_distributions_accept_next_to_nothing() -> None:
     far = torch.tensor([40.0, 0.0, -40.0])
     for values in figure(far, far.flip(0)).values({"draws": 20_000}):
-        assert values["overlap"] < 1e-15
+        assert values["overlap"] < 2 * math.exp(-40)  # the middle one under both
         assert_near(values["residual"], [1, 0, 0])
         assert values["redrawn"] == [20_000, 0, 0]
         assert values["rejected"] == [0, 0, 20_000]

@@ -20,9 +20,11 @@ from strategies import (
     SINGLE_DOUBLE,
     arithmetic,
     assert_within,
+    log_softmax_bound,
     row_pairs,
     rows,
     smallest,
+    softmax_bound,
     temperatures,
     unit,
 )
@@ -42,12 +44,17 @@ def exact_entropy(p: Tensor) -> float:
 
 
 def entropy_bound(p: Tensor, dim: int = -1) -> Tensor:
-    """Logarithm, product and a sum of K positive terms in cascade; half precision rounds again."""
+    """Logarithm (8 u), product and a sum of K positive terms in cascade; half rounds again."""
     # A p just above 1 has a tiny negative term, and a p rounded near 1 a tiny positive one.
     size = torch.xlogy(p.double(), p.double()).abs().sum(dim)
     u = unit(arithmetic(p.dtype))
-    bound = u * (4 + 4 * math.log2(p.shape[dim] + 1)) * size
+    bound = u * (10 + 4 * math.log2(p.shape[dim] + 1)) * size
     return bound + (unit(p.dtype) * size + smallest(p.dtype) if p.dtype in HALF else 0.0)
+
+
+def rounded(dtype: torch.dtype) -> float:
+    """Relative error of a few logarithms or exponentials (8 u each) of what the dtype holds."""
+    return 4 * unit(dtype) + 16 * unit(arithmetic(dtype))
 
 
 def probabilities(*shape: int, dim: int = -1) -> Tensor:
@@ -82,9 +89,10 @@ def test_entropy_is_scipy_entropy(p: Tensor, dim: int, dtype: torch.dtype) -> No
     assert_within(h, expected, 2 * entropy_bound(p, dim))
     if dtype is torch.float64:
         normalized = torch.as_tensor(scipy.stats.entropy(p.numpy(), axis=dim))
-        # What normalizing moves: the sum is off by K u at most.
+        # What normalizing moves besides: the sum is off by K u at most.
         k = p.shape[dim]
-        assert_within(h, normalized, 2 * k * unit(dtype) * (1 + math.log(k)))
+        moved = 2 * k * unit(dtype) * (1 + math.log(k))
+        assert_within(h, normalized, 2 * entropy_bound(p, dim) + moved)
 
 
 @given(st.data(), temperatures())
@@ -111,14 +119,14 @@ def test_entropy_against_fifty_digits(data: st.DataObject, temperature: float) -
 @dtypes
 def test_closed_forms_and_zeros(p: list[float], expected: float, dtype: torch.dtype) -> None:
     h = entropy(torch.tensor(p, dtype=dtype)).item()
-    assert h == pytest.approx(expected, rel=4 * unit(dtype), abs=0.0)
+    assert h == pytest.approx(expected, rel=rounded(dtype), abs=0.0)
 
 
 def test_a_zero_adds_nothing() -> None:
     p = probabilities(3, 5)
     padded = torch.cat([p, torch.zeros(3, 2, dtype=p.dtype)], -1)
     # Not torch.equal: two more zeros may change the order in which the terms are added.
-    assert_within(entropy(padded), entropy(p), entropy_bound(p))
+    assert_within(entropy(padded), entropy(p), 2 * entropy_bound(p))
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (2, 0, 5)])
@@ -139,15 +147,15 @@ def test_between_zero_and_log_k(z: Tensor, temperature: float) -> None:
     p = softmax(z, temperature=temperature)
     h = entropy(p).item()
     k = len(z)
-    # Each p is off by a few u, and H moves by |log p + 1| times that; p |log p| < 1 / e.
-    allowance = 8 * k * unit(p.dtype)
+    # The p sum to one but for a rounding or two each, and H is at most log K times their sum.
+    allowance = entropy_bound(p).item() + 4 * k * math.log(k) * unit(p.dtype)
     assert 0 <= h <= math.log(k) + allowance
 
 
 @pytest.mark.parametrize("k", [2, 3, 8])
 def test_log_k_is_reached_only_by_the_uniform_distribution(k: int) -> None:
     uniform = torch.full((k,), 1 / k, dtype=torch.float64)
-    assert entropy(uniform).item() == pytest.approx(math.log(k), rel=4 * unit(torch.float64))
+    assert entropy(uniform).item() == pytest.approx(math.log(k), rel=32 * unit(torch.float64))
     moved = uniform.clone()
     moved[0] += 1e-3
     moved[1] -= 1e-3
@@ -159,7 +167,8 @@ def test_gradient_is_minus_log_p_minus_one() -> None:
     # No p so small that a difference quotient's step of 1e-6 is not small beside it.
     p = (0.2 + 0.2 * probabilities(3, 4)).requires_grad_()
     (gradient,) = torch.autograd.grad(entropy(p).sum(), p)
-    torch.testing.assert_close(gradient, -p.detach().log() - 1)
+    # Logarithms of size log 5 or less, to 8 u, on either side.
+    assert_within(gradient, -p.detach().log() - 1, 32 * unit(p.dtype))
     assert torch.autograd.gradcheck(entropy, (p,))
     assert torch.autograd.gradgradcheck(entropy, (p,))
 
@@ -406,13 +415,13 @@ def precision(p: Tensor, q: Tensor) -> torch.dtype:
 
 
 def pair_bound(measure: Measure, p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
-    """Logarithm, product, difference and a sum of K terms in cascade; half precision again."""
+    """Logarithm (8 u), product, difference and a sum of K terms in cascade; half rounds again."""
     computed, returned = precision(p, q), torch.result_type(p, q)
     # A logarithm near 0 is rounded as little as it is large. Infinite terms are not rounded.
     size = torch.xlogy(p.double(), q.double()).abs().sum(dim).nan_to_num(posinf=0.0)
     if measure is kl_divergence:
         size = size + torch.xlogy(p.double(), p.double()).abs().sum(dim)
-    factor = 6 + 4 * math.log2(p.shape[dim] + 1)
+    factor = 12 + 4 * math.log2(p.shape[dim] + 1)
     bound = unit(computed) * factor * size + p.shape[dim] * smallest(computed)
     return bound + (unit(returned) * size + smallest(returned) if returned in HALF else 0.0)
 
@@ -577,7 +586,7 @@ def test_a_divergence_rounded_to_below_zero_is_returned_and_has_its_gradient() -
     # Nearly half of the 500 are.
     assert divergence.min().item() < 0
     (gradient,) = torch.autograd.grad(divergence.sum(), q)
-    torch.testing.assert_close(gradient, -p / q.detach())
+    assert_within(gradient, -p / q.detach(), rel=4 * unit(p.dtype))
 
 
 @given(rows(1, 8), temperatures())
@@ -591,9 +600,10 @@ def test_nothing_diverges_from_itself(z: Tensor, temperature: float) -> None:
 
 def test_the_order_matters() -> None:
     p, q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.25, 0.5])
-    assert kl_divergence(p, q).item() == pytest.approx(math.log(2))
+    rel = rounded(p.dtype)
+    assert kl_divergence(p, q).item() == pytest.approx(math.log(2), rel=rel)
     assert kl_divergence(q, p).item() == math.inf
-    assert cross_entropy(p, q).item() == pytest.approx(math.log(4))
+    assert cross_entropy(p, q).item() == pytest.approx(math.log(4), rel=rel)
     assert cross_entropy(q, p).item() == math.inf
 
 
@@ -628,13 +638,14 @@ def test_torch_cross_entropy_takes_logits_and_labels() -> None:
     labels = torch.randint(6, (32,), generator=generator)
     certain = functional.one_hot(labels, 6).double()
     q = softmax(z)
-    # q, with a gap of up to 20 to the largest logit, is off by 64 u, and so is its logarithm.
-    bound = pair_bound(cross_entropy, certain, q) + 64 * unit(z.dtype)
+    # An error of q in proportion is one of its logarithm, and torch's own has as large a one.
+    off = (softmax_bound(z) / q + log_softmax_bound(z)).amax(-1)
+    bound = pair_bound(cross_entropy, certain, q) + off
     assert_within(
         cross_entropy(certain, q), functional.cross_entropy(z, labels, reduction="none"), bound
     )
     soft = probabilities(32, 6)
-    bound = pair_bound(cross_entropy, soft, q) + 64 * unit(z.dtype)
+    bound = 2 * pair_bound(cross_entropy, soft, q) + off
     assert_within(
         cross_entropy(soft, q), functional.cross_entropy(z, soft, reduction="none"), bound
     )
@@ -715,7 +726,8 @@ def test_a_pair_in_half_precision_is_rounded_once_if_at_all(
 def test_a_pair_is_computed_in_the_wider_dtype(dtype: torch.dtype) -> None:
     p = torch.tensor([[0.7, 0.3], [0.9, 0.1]], dtype=dtype)
     q = p.double() / p.double().sum(-1, keepdim=True)
-    bound = 2 * unit(torch.float64) * (6 + 4 * math.log2(3)) * 2
+    bound = 2 * pair_bound(kl_divergence, p, q)
+    assert bound.dtype is torch.float64
     assert_within(kl_divergence(p, q), scipy_measure(kl_divergence, p, q), bound)
 
 
@@ -726,12 +738,14 @@ def test_gradient_of_cross_entropy_and_divergence() -> None:
     for measure in (cross_entropy, kl_divergence):
         assert torch.autograd.gradcheck(measure, (p, q))
         assert torch.autograd.gradgradcheck(measure, (p, q))
+    # Logarithms of size log 5 or less, to 8 u: four on the two sides.
+    bound = 64 * unit(torch.float64)
     to_p, to_q = torch.autograd.grad(cross_entropy(p, q).sum(), (p, q))
-    torch.testing.assert_close(to_p, -q.detach().log())
-    torch.testing.assert_close(to_q, -(p / q).detach())
+    assert_within(to_p, -q.detach().log(), bound)
+    assert_within(to_q, -(p / q).detach(), bound)
     to_p, to_q = torch.autograd.grad(kl_divergence(p, q).sum(), (p, q))
-    torch.testing.assert_close(to_p, (p / q).detach().log() + 1)
-    torch.testing.assert_close(to_q, -(p / q).detach())
+    assert_within(to_p, (p / q).detach().log() + 1, bound)
+    assert_within(to_q, -(p / q).detach(), bound)
 
 
 @both
@@ -928,11 +942,11 @@ def test_what_is_no_pair_of_distributions_is_shown_with_what_would_work(
 
 
 def perplexity_bound(log_probs: Tensor, expected: Tensor, dim: int = -1) -> Tensor:
-    """The error of a mean of N terms in cascade is a relative one of its exponential."""
+    """The error of a mean of N terms in cascade is a relative one of its exponential (8 u)."""
     u = unit(arithmetic(log_probs.dtype))
     mean = log_probs.double().mean(dim).abs()
     n = log_probs.shape[dim]
-    relative = u * ((4 * math.log2(n + 1) + 4) * mean + 4)
+    relative = u * ((4 * math.log2(n + 1) + 4) * mean + 8)
     relative = relative + (unit(log_probs.dtype) if log_probs.dtype in HALF else 0.0)
     return (2 * relative * expected).nan_to_num(posinf=0.0)
 
@@ -1016,7 +1030,7 @@ def test_closed_forms_of_perplexity(
     log_probs: list[float], expected: float, dtype: torch.dtype
 ) -> None:
     value = perplexity(torch.tensor(log_probs, dtype=dtype)).item()
-    assert value == pytest.approx(expected, rel=4 * unit(dtype), abs=0.0)
+    assert value == pytest.approx(expected, rel=rounded(dtype), abs=0.0)
 
 
 def test_perplexity_is_the_exponential_of_torch_cross_entropy() -> None:
@@ -1025,9 +1039,9 @@ def test_perplexity_is_the_exponential_of_torch_cross_entropy() -> None:
     labels = torch.randint(6, (40,), generator=generator)
     of_labels = torch.log_softmax(z, -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     expected = functional.cross_entropy(z, labels).exp()
-    # log_softmax twice, off by a few u of logits up to 20.
-    bound = perplexity_bound(of_labels, expected) + 64 * unit(z.dtype) * expected
-    assert_within(perplexity(of_labels), expected, bound)
+    # log_softmax twice, whose error is a relative one of the exponential.
+    off = perplexity_bound(of_labels, expected) + 2 * log_softmax_bound(z).max() * expected
+    assert_within(perplexity(of_labels), expected, off)
 
 
 def test_perplexity_is_the_exponential_of_cross_entropy_with_the_frequencies() -> None:
@@ -1051,8 +1065,9 @@ def test_perplexity_in_half_precision_is_rounded_once(dtype: torch.dtype) -> Non
 def test_perplexity_beyond_the_range_of_the_dtype_is_infinite() -> None:
     log_probs = torch.tensor([-12.0])
     assert perplexity(log_probs.half()).item() == math.inf
-    assert perplexity(log_probs).item() == pytest.approx(math.exp(12), rel=1e-5)
-    assert perplexity(torch.tensor([-11.0]).half()).item() == pytest.approx(math.exp(11), rel=1e-3)
+    single, half = rounded(torch.float32), rounded(torch.float16)
+    assert perplexity(log_probs).item() == pytest.approx(math.exp(12), rel=single)
+    assert perplexity(torch.tensor([-11.0]).half()).item() == pytest.approx(math.exp(11), rel=half)
 
 
 @dtypes
@@ -1066,7 +1081,8 @@ def test_gradient_of_perplexity() -> None:
     assert torch.autograd.gradcheck(perplexity, (log_probs,))
     value = perplexity(log_probs)
     (gradient,) = torch.autograd.grad(value.sum(), log_probs)
-    torch.testing.assert_close(gradient, -(value / 4).detach().unsqueeze(-1).expand(3, 4))
+    expected = -(value / 4).detach().unsqueeze(-1).expand(3, 4)
+    assert_within(gradient, expected, rel=4 * unit(value.dtype))
 
 
 ABOVE_ZERO = (

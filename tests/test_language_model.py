@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from omnivault import language_model
+from omnivault.degeneration import ROUNDING
 from omnivault.installed_files import InstalledFile, sha256
 from omnivault.language_model import GGUF, LanguageModel, load_language_model
 
@@ -75,8 +76,10 @@ def test_next_token_logits_are_those_of_each_text_alone(model: LanguageModel) ->
     for row, text in zip(together, TEXTS, strict=True):
         alone = model.next_token_logits(text)
         assert alone.shape == (49152,)
-        torch.testing.assert_close(row, alone, rtol=0, atol=1e-3)
-        torch.testing.assert_close(alone, model.logits(model.encode(text))[-1], rtol=0, atol=1e-3)
+        torch.testing.assert_close(row, alone, rtol=0, atol=ROUNDING)
+        torch.testing.assert_close(
+            alone, model.logits(model.encode(text))[-1], rtol=0, atol=ROUNDING
+        )
     assert model.decode(together[0].argmax()) == " Paris"
 
 
@@ -89,10 +92,10 @@ def test_log_probs_are_those_of_the_logits(model: LanguageModel, positions: int)
     log_probs = model.log_probs(ids, positions)
     assert log_probs.dtype is torch.float32
     assert not log_probs.requires_grad
-    torch.testing.assert_close(log_probs.double(), exact, rtol=0, atol=1e-3)
+    torch.testing.assert_close(log_probs.double(), exact, rtol=0, atol=ROUNDING)
     one = model.log_probs(ids[0], positions)
-    torch.testing.assert_close(one.double(), exact[0], rtol=0, atol=1e-3)
-    torch.testing.assert_close(model.logits(ids[0]), logits[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(one.double(), exact[0], rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(model.logits(ids[0]), logits[0], rtol=0, atol=ROUNDING)
 
 
 NO_TOKENS = "ids must have the shape (N,) or (B, N) with N >= {}, got {}"
@@ -609,7 +612,7 @@ def test_the_conversion_keeps_every_weight_and_token(
     ids = model.encode(TEXTS[0])
     with torch.no_grad():
         logits = direct["AutoModelForCausalLM"].eval()(ids.unsqueeze(0)).logits[0]
-    assert torch.equal(converted.logits(ids), logits)
+    torch.testing.assert_close(converted.logits(ids), logits, rtol=0, atol=ROUNDING)
 
 
 def test_token_ids_are_no_texts(model: LanguageModel) -> None:

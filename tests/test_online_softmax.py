@@ -65,12 +65,12 @@ def total_bound(z: Tensor, dim: int = -1, combinations: int = 0) -> Tensor:
 
     A term exp(z_i - m) is off by u for each unit of its gap: the gap is rounded whole or in the
     parts that the running maximum cuts it into, and they add up to it. Each combination makes an
-    exp of an ulp (2 u), a product and a sum; at first there are an exp and a cascade.
+    exp of 4 ulp (8 u), a product and a sum; at first there are an exp and a cascade.
     """
     gap = z.double().amax(dim, keepdim=True) - z.double()
     u = unit(arithmetic(z.dtype))
     k = z.shape[dim]
-    relative = u * (gap + 4 * math.log2(k + 1) + 3 + 4 * combinations)
+    relative = u * (gap + 4 * math.log2(k + 1) + 9 + 10 * combinations)
     terms = (torch.exp(-gap) * relative).nan_to_num(0.0).sum(dim)
     # Below the normal numbers a term is off by the smallest one, and K of them may be rescaled.
     return 1.01 * terms + 2 * k * smallest(arithmetic(z.dtype))
@@ -79,7 +79,7 @@ def total_bound(z: Tensor, dim: int = -1, combinations: int = 0) -> Tensor:
 def chunked_bound(z: Tensor, dim: int = -1, combinations: int = 0) -> Tensor:
     """The bound of softmax, and what the combinations add to d."""
     p = torch.softmax(z.double(), dim).nan_to_num(0.0)
-    return softmax_bound(z, 1.0, dim) + 4 * combinations * unit(arithmetic(z.dtype)) * p
+    return softmax_bound(z, 1.0, dim) + 10 * combinations * unit(arithmetic(z.dtype)) * p
 
 
 def exact_statistics(z: Tensor) -> tuple[float, Any]:
@@ -314,9 +314,9 @@ def test_pairs_of_shapes_that_broadcast_combine() -> None:
         assert both.maximum.shape == both.total.shape == (3,)
         for i in range(3):
             alone = combine(SoftmaxStatistics(each.maximum[i], each.total[i]), shared)
-            # Not the last bit: exp of one number and of three may take different paths.
+            # Not the last bit: exp of one number and of three may take different paths, 8 u each.
             assert both.maximum[i] == alone.maximum
-            assert_within(both.total[i], alone.total, 4 * unit(torch.float64) * alone.total)
+            assert_within(both.total[i], alone.total, 20 * unit(torch.float64) * alone.total)
     column = SoftmaxStatistics(each.maximum[:, None], each.total[:, None])
     assert combine(column, each).total.shape == (3, 3)
 
@@ -427,7 +427,9 @@ def test_an_undefined_row_leaves_its_neighbors_alone() -> None:
         undefined = [False, True, True, True, False]
         assert p.isnan().all(-1).tolist() == p.isnan().any(-1).tolist() == undefined
         for i in (0, 4):
-            assert torch.equal(p[i], chunked_softmax(z[i], size))
+            # Not the last bit: exp may take another path for a row than for five.
+            alone = chunked_softmax(z[i], size)
+            assert_within(p[i], alone.double(), 2 * chunked_bound(z[i], -1, 2))
 
 
 @dtypes

@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SINGLE_DOUBLE, as_double, exact_softmax, smallest, whole_rows
+from strategies import DTYPES, SINGLE_DOUBLE, as_double, exact_softmax, smallest, unit, whole_rows
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
@@ -35,6 +35,7 @@ from omnivault.sampling import (
 )
 
 INF, NAN = math.inf, math.nan
+U = unit(torch.float64)
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
@@ -190,13 +191,14 @@ def typical(probs: list[float], p: float) -> list[int]:
     for i in sorted(range(len(probs)), key=lambda i: distance[i]):
         mass += Fraction(probs[i])
         if mass >= p:
-            # Equal probabilities are at one distance; others may be, but for rounding.
-            return [j for j in range(len(probs)) if distance[j] <= distance[i] + 1e-12]
+            # Equal probabilities are at one distance; others may be, but for rounding: of
+            # logarithms up to 10, and of their mean.
+            return [j for j in range(len(probs)) if distance[j] <= distance[i] + 64 * U]
     return list(range(len(probs)))
 
 
 def subset_masses(z: Tensor, p: float) -> bool:
-    """Whether no set of tokens has a mass so near to p that rounding decides."""
+    """Whether no set of tokens has a mass so near to p that rounding (tens of u) decides."""
     masses = torch.zeros(1, dtype=torch.float64)
     for q in z.double().softmax(-1):
         masses = torch.cat([masses, masses + q])
@@ -225,9 +227,10 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_p(kind: str) -> None:
         inside = kept(top_p(z, p))
         mass = torch.where(inside, probs, 0.0).sum(-1)
         smallest = torch.where(inside, probs, INF).amin(-1)
-        # It reaches p, without the least of it it does not, and nothing outside is larger.
-        assert bool((mass >= p - 1e-12).all())
-        assert bool((mass - smallest < p + 1e-12).all())
+        # It reaches p, without the least of it it does not, and nothing outside is larger. Sums
+        # of 40 numbers are rounded thrice: in the softmax, of what is out, of what is in.
+        assert bool((mass >= p - 128 * U).all())
+        assert bool((mass - smallest < p + 128 * U).all())
         assert bool((torch.where(inside, 0.0, probs).amax(-1) <= smallest).all())
 
 
@@ -284,7 +287,8 @@ def test_boundaries_and_ties(
             result = truncation(z, setting)
             assert tokens(result) == expected
             assert torch.equal(result[expected], z[expected])
-    assert torch.float32 in exact
+    # Of equal probabilities it is the exponential of 0 that undoes it.
+    assert exact == [*SINGLE_DOUBLE] or len({q for q in probs if q}) > 1
 
 
 # What holds for all of them -----------------------------------------------------------------------
@@ -354,7 +358,9 @@ def test_extreme_temperatures_divide(dtype: torch.dtype) -> None:
     z = torch.tensor([1.0, -2.0, -INF], dtype=dtype)
     for temperature in (1e-30, 1e30):
         expected = torch.tensor([1 / temperature, -2 / temperature, -INF], dtype=dtype)
-        torch.testing.assert_close(apply_temperature(z, temperature), expected)
+        # T, the quotient and what is expected are rounded.
+        divided = apply_temperature(z, temperature)
+        torch.testing.assert_close(divided, expected, rtol=4 * unit(dtype), atol=0)
 
 
 def test_greedy_is_the_first_of_the_largest() -> None:
@@ -720,10 +726,14 @@ def test_of_the_whole_mass_what_the_softmax_rounds_to_zero_is_out(dtype: torch.d
 def test_the_nuclei_are_those_of_transformers_but_for_rounding_at_the_border(
     real_nuclei: list[Nuclei],
 ) -> None:
-    rounded = 0
+    rounded, chance, u = 0, 0.0, unit(torch.float32)
     for n in real_nuclei:
         p, few = n.p, slice(None, None, 4)
         rows, ours = n.rows[few], n.inside[few]
+        # A few hundred units decide where the mass 1 - p lies within the last token that is kept.
+        ascending = (rows.double() / n.temperature).softmax(-1).sort().values
+        last = ascending.gather(1, rows.shape[1] - ours.sum(-1, keepdim=True))
+        chance += float((2 * 200 * u * (1 - p) / last).clamp(max=1).sum())
         scaled = hf.TemperatureLogitsWarper(n.temperature)(None, rows)
         theirs = kept(hf.TopPLogitsWarper(p)(None, scaled))
         # Mostly the very same. Of equals at the border as many are kept, but which is chance.
@@ -735,10 +745,12 @@ def test_the_nuclei_are_those_of_transformers_but_for_rounding_at_the_border(
                 continue
             # Theirs are divided first and shifted then, which rounds otherwise.
             rounded += 1
-            mass = (rows[row].double() / n.temperature).softmax(-1).sort().values.cumsum(-1)
+            mass = ascending[row].cumsum(-1)
             border = mass[len(mass) - more : len(mass) - fewer]
-            assert bool(((border - (1 - p)).abs() < 1e-6).all())
-    assert rounded <= 5
+            # The sum of a softmax may be off by V u, quotients and exponentials by some hundred.
+            off = (len(mass) + 200) * u * (1 - p)
+            assert bool(((border - (1 - p)).abs() <= off).all())
+    assert rounded <= chance + 4 * chance**0.5
 
 
 @pytest.fixture
@@ -777,7 +789,11 @@ def test_only_close_calls_ask_the_definition(
 ) -> None:
     z, _ = _scaled(torch.tensor([probs]).log(), 1.0, None)
     inside = asked(z, torch.arange(len(probs)).unsqueeze(0), p)
-    assert inside[0].nonzero().flatten().tolist() == expected
+    # A border that is reached exactly is one where exp undoes log.
+    undone = probs is not DYADIC or z.softmax(-1).tolist() == [probs]
+    assert inside[0].nonzero().flatten().tolist() == (
+        expected if undone else tokens(top_p(z[0], p))
+    )
     assert definition == [p] * questions
 
 

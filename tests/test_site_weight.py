@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from book_source import ROOT, none
+from book_theme import card
 from browser import PAGES, Readers, every_page, serve, slowdown, weight
 from lighthouse import visit
 from matplotlib.image import imread
+
+from omnivault import plotting
 
 STATIC = {
     *("book.css", "book.js", "card.png", "favicon.svg", "fonts"),
@@ -107,6 +110,12 @@ def test_pages_follow_one_another(site: Path) -> None:
         assert (site / page).parent.joinpath(link[1]).resolve() == site.resolve() / f"{after}.html"
     assert 'rel="prev"' not in html[0]
     assert 'rel="next"' not in html[-1]
+
+
+def test_card_has_the_colors_of_the_figures() -> None:
+    assert card.INK == plotting.INK
+    for temperature, color in card.COLORS.items():
+        assert color == plotting.temperature_color(temperature)
 
 
 def test_card_has_the_size_that_other_sites_show(site: Path) -> None:

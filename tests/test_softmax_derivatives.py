@@ -1011,8 +1011,11 @@ def test_function_leaves_an_undefined_row_and_its_neighbors_alone() -> None:
     assert dt.isnan().tolist() == undefined
     for i in (0, 4):
         alone = gradients(function, z[i], temperature[i], v[i])
-        assert torch.equal(dz[i], alone[0])
-        assert torch.equal(dt[i], alone[1])
+        # Not the last bit: exp may take another path for a row than for five.
+        divisor = temperature[i].double()
+        assert_within(dz[i], alone[0].double(), 2 * counted_vjp(z[i], v[i], divisor).error)
+        slope_error = counted_slope(z[i], temperature[i], v[i]).error
+        assert_within(dt[i], alone[1].double(), 2 * slope_error)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
@@ -1105,8 +1108,9 @@ def test_a_descent_on_the_function_finds_the_temperature() -> None:
         (curvature,) = torch.autograd.grad(slope, temperature)
         with torch.no_grad():
             temperature -= slope / curvature
-    # Three of four: exp(2 / T) = 3.
-    assert temperature.item() == pytest.approx(2 / math.log(3), rel=64 * unit(torch.float64))
+    # Three of four: exp(2 / T) = 3. The slope is off by 30 u of terms up to 0.3, and the curvature,
+    # p (1 - p) (2 / T)^2 / T^2, is 0.068: T is off by 132 u, of 1.8.
+    assert temperature.item() == pytest.approx(2 / math.log(3), rel=128 * unit(torch.float64))
 
 
 # What is rejected ---------------------------------------------------------------------------------

@@ -189,7 +189,8 @@ def test_at_the_ends_and_in_the_middle(right: int, n: int) -> None:
     binomial = scipy.stats.binom(n, a)
     for hits in range(n + 1):
         p = sum((p for share, p in table if share == Fraction(hits, n)), Fraction(0))
-        assert_within(float(binomial.pmf(hits)), p, 1e-15, rel=1e-13)
+        # From Boost's incomplete beta function, off by up to 43 eps for small arguments.
+        assert_within(float(binomial.pmf(hits)), p, rel=100 * U)
     mean, variance = mean_and_variance(table)
     assert_within(float(binomial.mean()) / n, mean, rel=4 * U)
     assert_within(float(binomial.var()) / n**2, variance, rel=8 * U)
@@ -325,12 +326,17 @@ def test_scikit_learn_has_the_same_model(classes: int) -> None:
     peer = LogisticRegression()
     peer.coef_, peer.intercept_ = model[0].numpy(), model[1].numpy()
     peer.classes_ = torch.arange(classes).numpy()
-    p = softmax(logits(model, x))
-    # Logits of size 10, and a dozen roundings of them.
-    assert_within(torch.tensor(peer.predict_proba(x.numpy())), p, 256 * U)
+    z = logits(model, x)
+    p = softmax(z)
+    # Five roundings of the terms of a logit, here and there; p moves by twice as much, p times.
+    size = (x.abs() @ model[0].abs().T + model[1].abs()).amax(-1, keepdim=True)
+    allowed = 2 * softmax_bound(z) + 2 * 10 * size * p * U
+    assert_within(torch.tensor(peer.predict_proba(x.numpy())), p, allowed)
     assert peer.predict(x.numpy()).tolist() == p.argmax(-1).tolist()
     expected = log_loss(y.numpy(), p.numpy(), labels=list(range(classes)))
-    assert_within(loss(model, (x, y)), float(expected), rel=1e-13)
+    # Logarithms of p there, log-probabilities here, and two means.
+    rounding = (allowed / p).max().item() + 2 * log_softmax_bound(z).max().item()
+    assert_within(loss(model, (x, y)), float(expected), rounding, rel=2 * len(y) * U)
 
 
 @pytest.mark.statement("softmax-regression")
@@ -351,14 +357,16 @@ def test_closed_forms(
     # Parameters are the logarithms of the numbers, so that the odds are integers.
     model = double(weight).log(), double(bias).log()
     p = softmax(logits(model, double(x)))
-    assert_within(p, double(odds) / sum(odds), rel=64 * U)
+    # Logarithms are off by 8 u of themselves, logits up to 3.3 by 36 u, exponentials by 8 u; twice.
+    assert_within(p, double(odds) / sum(odds), rel=128 * U)
+    # As much in the logarithm of p, of which the smallest is 0.34.
     for k, w in enumerate(odds):
         value = loss(model, (double([x, x]), torch.tensor([k, k])))
-        assert_within(value, math.log(sum(odds) / w), rel=64 * U)
+        assert_within(value, math.log(sum(odds) / w), 128 * U)
     # The loss is a mean: of all classes once, the mean of their logarithms.
     everyone = double([x] * len(odds)), torch.arange(len(odds))
     expected = math.fsum(math.log(sum(odds) / w) for w in odds) / len(odds)
-    assert_within(loss(model, everyone), expected, rel=64 * U)
+    assert_within(loss(model, everyone), expected, 128 * U)
 
 
 @pytest.mark.statement("softmax-regression")
@@ -556,8 +564,8 @@ def test_counting_gives_the_softmax_of_log_density_and_log_prior(counts: list[li
     p = softmax(log_joint(counts))
     column = [sum(row[x] for row in counts) for x in range(len(counts[0]))]
     expected = double([[row[x] / column[x] for row in counts] for x in range(len(column))])
-    # Logarithms of size 6, rounded a few times each.
-    assert_within(p, expected, 128 * U * expected)
+    # Logits up to 9, logarithms that are off by 8 u, and exponentials by 8 u; twice, for the sum.
+    assert_within(p, expected, 256 * U * expected)
 
 
 @pytest.mark.statement("posterior-is-softmax", "exact")
@@ -568,7 +576,7 @@ def test_where_a_density_vanishes_its_logit_is_minus_infinity(counts: list[list[
         assert (z == -math.inf).tolist() == [n == 0 for n in of_x]
         if any(of_x):
             expected = double([n / sum(of_x) for n in of_x])
-            assert_within(softmax(z), expected, 128 * U * expected)
+            assert_within(softmax(z), expected, 256 * U * expected)
         else:
             # Nothing of any class is there to compare.
             assert softmax(z).isnan().all()
@@ -588,7 +596,8 @@ def test_logits_of_the_same_posterior_differ_by_a_constant(
     same = bool(((moved / p - 1).abs() <= 256 * U).all())
     assert same == is_constant(change)
     # The other way: whatever has this posterior is its logarithm up to a constant.
-    assert_within(z - p.log(), (z - p.log()).mean().expand_as(z), 256 * U)
+    # Twice: p is off by 52 u, its logarithm, up to 9, by 8 u of itself, the difference by 9 u.
+    assert_within(z - p.log(), (z - p.log()).mean().expand_as(z), 320 * U)
 
 
 LINE: dict[str, list[tuple[float, Any]]] = {
@@ -617,8 +626,9 @@ def test_densities_on_a_line_against_probabilities_of_a_short_interval(
     z = double([float(density.logpdf(x)) + math.log(prior) for prior, density in classes])
     h = 1e-4
     near = double([prior * (law.cdf(x + h) - law.cdf(x - h)) for prior, law in classes])
-    # The interval is off by h^2 f'' / 6 f, of which f'' / f is below 100; cdfs by u / 1e-5.
-    assert_within(softmax(z), near / near.sum(), 100 * h**2 / 3 + 1e-10)
+    # The interval is off by h^2 f'' / 6 f, of which f'' / f is below 100; two cdfs by 8 u each,
+    # over all classes' probability of it, 2 h times a density of 0.1 or more.
+    assert_within(softmax(z), near / near.sum(), 100 * h**2 / 3 + 16 * U / (2 * h * 0.1))
 
 
 @pytest.mark.statement("posterior-is-softmax")
@@ -627,17 +637,19 @@ def test_the_measure_may_have_atoms_and_any_scale_but_must_be_common(x: float) -
     # Zero with probability r, otherwise exponential: densities for a point mass at 0 + length.
     zero, rate = double([0.5, 0.1, 0.2]), double([1.0, 0.3, 4.0])
     prior = double([0.2, 0.3, 0.5])
+    h = 1e-4
     if x == 0:
         density, near = zero, zero
     else:
-        h = 1e-4
         density = (1 - zero) * rate * (-rate * x).exp()
         near = (1 - zero) * ((-rate * (x - h)).exp() - (-rate * (x + h)).exp())
     expected = near * prior / (near * prior).sum()
     z = density.log() + prior.log()
-    assert_within(softmax(z), expected, 1e-7)
+    # sinh(h rate) / h rate is 1 + (h rate)^2 / 6; two exponentials, 16 u, over 2 h rate.
+    allowed = (h * 4.0) ** 2 / 6 + 16 * U / (2 * h * 0.3)
+    assert_within(softmax(z), expected, allowed)
     # With respect to 7 times that measure, all densities are a seventh.
-    assert_within(softmax((density / 7).log() + prior.log()), expected, 1e-7)
+    assert_within(softmax((density / 7).log() + prior.log()), expected, allowed)
     # One class in other units than the rest is another posterior.
     mixed = density / double([7.0, 1.0, 1.0])
     assert (softmax(mixed.log() + prior.log()) - expected).abs().max() > 1e-3
@@ -677,8 +689,16 @@ def log_posterior(x: Tensor, means: Tensor, covariances: Sequence[Tensor], prior
     return joint - torch.as_tensor(scipy.special.logsumexp(joint.numpy(), -1, keepdims=True))
 
 
-# Quadratic forms of size 1000 with condition numbers below 50.
-GAUSSIAN = 1e-10
+def gaussian_bound(condition: float, size: float) -> float:
+    """How far logits from a covariance may be off, which is inverted here and by scipy.
+
+    At most three dimensions: 32 roundings each, magnified by the condition number.
+    """
+    return 64 * condition * size * U
+
+
+# Eigenvalues from 1 to 37, points up to 10 from a mean in each of three coordinates.
+GAUSSIAN = gaussian_bound(37, 300)
 
 
 @pytest.mark.statement("shared-covariance", "scipy")
@@ -728,6 +748,7 @@ def test_weights_and_biases_by_hand(
     for mine, theirs in zip(
         linear_logits(double(means), double(covariance), double(prior)), model, strict=True
     ):
+        # Condition numbers below 7, three roundings of numbers up to 2; products and logarithms.
         assert_within(mine, theirs, 64 * U)
 
 
@@ -739,12 +760,16 @@ def test_linear_discriminant_analysis_has_the_same_weights_and_biases() -> None:
     peer = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True)
     peer.fit(x.numpy(), y.numpy())
     fitted = (torch.tensor(v) for v in (peer.means_, peer.covariance_, peer.priors_))
-    weight, bias = linear_logits(*fitted)
-    # A least-squares solution against an inverse, both of a matrix with entries of size 1.
-    assert_within(weight, torch.tensor(peer.coef_), 1e-11)
-    assert_within(bias, torch.tensor(peer.intercept_), 1e-11)
+    means, covariance, prior = fitted
+    weight, bias = linear_logits(means, covariance, prior)
+    # A least-squares solution against an inverse.
+    condition = torch.linalg.cond(covariance).item()
+    allowed = gaussian_bound(condition, weight.norm().item())
+    assert_within(weight, torch.tensor(peer.coef_), allowed)
+    assert_within(bias, torch.tensor(peer.intercept_), allowed * means.norm().item())
     p = torch.tensor(peer.predict_proba(x.numpy()))
-    assert_within(softmax(logits((weight, bias), x)), p, 1e-11)
+    reach = x.norm(dim=-1).max().item() + means.norm().item()
+    assert_within(softmax(logits((weight, bias), x)), p, allowed * reach)
 
 
 @pytest.mark.statement("shared-covariance", "scipy")
@@ -761,7 +786,8 @@ def test_every_softmax_regression_is_the_posterior_of_such_gaussians(
     # A prior of exp(-300) would leave float64's range of logarithms no digits to spare.
     x = data.draw(whole(3, weight.shape[1]))
     expected = log_posterior(x, means, [covariance] * len(bias), prior)
-    assert_within(log_softmax(logits(model, x)), expected, 1e-9)
+    # Eigenvalues from 1 to 17, means up to 97 and points up to 6 away from 0.
+    assert_within(log_softmax(logits(model, x)), expected, gaussian_bound(17, 103**2 / 2))
 
 
 def bend(
@@ -790,8 +816,9 @@ def test_log_odds_are_affine_only_if_the_covariances_are_equal(d: int, data: st.
     bends = [bend(means, covariances, prior, at, step) for step in steps]
     for value, step in zip(bends, steps, strict=True):
         # The second derivative in the proof: it does not depend on x, the means or the priors.
-        assert_within(value, step @ difference @ step, 1e-8)
-    # By polarization the forms at e_i + e_j determine the matrix.
+        # Eight log-densities of size 37 * 300 / 2.
+        assert_within(value, step @ difference @ step, 8 * gaussian_bound(37, 37 * 300 / 2))
+    # By polarization the forms at e_i + e_j determine the matrix. They are integers.
     affine = all(abs(value) < 0.5 for value in bends)
     assert affine == torch.equal(*precisions) == (difference == 0).all().item()
 
@@ -818,7 +845,8 @@ def test_one_straight_direction_is_not_enough(
             name: bend(double(means), covariances, double([0.5, 0.5]), double([1, 2]), double(v))
             for name, v in directions.items()
         }
-        assert [name for name, value in bends.items() if abs(value) < 1e-9] == straight
+        # Integers, but for rounding.
+        assert [name for name, value in bends.items() if abs(value) < 0.5] == straight
 
 
 # gauge --------------------------------------------------------------------------------------------
@@ -842,8 +870,9 @@ def test_the_same_row_and_the_same_number_added_change_no_probability(
     # Integers: not a bit changes.
     moved = softmax(logits((weight + row, bias + number), x))
     assert torch.equal(moved, softmax(logits(model, x)))
+    allowed = 2 * softmax_bound(logits(model, x))
     for layer in (layer_of(model), layer_of((weight + row, bias + number))):
-        assert_within(layer(x).softmax(-1), moved, 1e-12)
+        assert_within(layer(x).softmax(-1), moved, allowed)
 
 
 @pytest.mark.statement("gauge")
@@ -888,8 +917,11 @@ def test_data_can_determine_k_minus_1_times_d_plus_1_numbers(k: int, d: int) -> 
     # Not torch.func, whose import takes two seconds.
     jacobian = torch.autograd.functional.jacobian(log_probabilities, normal(k, d + 1))
     singular = torch.linalg.svdvals(jacobian.reshape(len(x) * k, -1))
-    assert int((singular > 1e-3).sum()) == (k - 1) * (d + 1)
-    assert int((singular < 1e-12).sum()) == len(singular) - (k - 1) * (d + 1)
+    # A change of logits that sums to zero moves log-probabilities by no less than itself, and the
+    # points, with a 1 for the bias, make a matrix whose singular values are 0.414 or more.
+    assert int((singular > 0.41).sum()) == (k - 1) * (d + 1)
+    noise = 64 * len(singular) * U * singular.max()
+    assert int((singular <= noise).sum()) == len(singular) - (k - 1) * (d + 1)
 
 
 @pytest.mark.statement("gauge")
@@ -931,6 +963,15 @@ def test_gradients_sum_to_zero_over_the_classes(
         assert_within(by_bias, error.mean(0), allowed)
 
 
+def sum_error(n: int) -> float:
+    """How far the sum over ten classes of the gradients of n pairs, |x| <= 1, may be from zero.
+
+    The errors of a pair, which are below 2 together, are added to those of n others in any order;
+    its probabilities add up to one within 128 u, whatever the logits are.
+    """
+    return (2 * n + 128) * U
+
+
 @pytest.mark.statement("gauge", "torch")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_gradients_of_a_torch_layer_on_the_digits_sum_to_zero(seed: int) -> None:
@@ -940,13 +981,17 @@ def test_gradients_of_a_torch_layer_on_the_digits_sum_to_zero(seed: int) -> None
     weight, bias = layer.weight.grad, layer.bias.grad
     assert weight is not None
     assert bias is not None
-    # Ten probabilities with exponents up to 200.
     for gradient in (weight, bias):
-        assert_within(gradient.sum(0), 0.0, 1e-13)
+        assert_within(gradient.sum(0), 0.0, sum_error(len(y)))
         assert gradient.abs().max() > 1e-3
 
 
 STEP_SIZES = [0.1, 3.0, 1e-3, 50.0, 0.7]
+
+
+# Forty steps of parameters below 1000, added ten at a time, and of gradients that do not quite sum
+# to zero, each of which a momentum of 0.9 repeats ten times.
+FORTY_STEPS = 40 * 10 * 1000 * U + 10 * 8 * sum(STEP_SIZES) * sum_error(300)
 
 
 def descend(
@@ -985,8 +1030,7 @@ def sums(model: Model) -> Tensor:
 def test_gradient_descent_keeps_the_sums(options: dict[str, Any], seed: int) -> None:
     start = normal(10, 64, seed=seed), normal(10, seed=seed + 2)
     end = descend(start, digits(), lambda p: torch.optim.SGD(p, lr=1.0, **options))
-    # Forty steps of parameters below 1000, added ten at a time.
-    assert_within(sums(end), sums(start), 40 * 10 * 1000 * U)
+    assert_within(sums(end), sums(start), FORTY_STEPS)
     assert end[0].abs().max() < 1000
     assert (end[0] - start[0]).abs().max() > 1
     assert (end[1] - start[1]).abs().max() > 1
@@ -1023,7 +1067,7 @@ def test_another_start_ends_with_other_sums() -> None:
         for seed in (0, 1)
     ]
     assert (ends[0] - ends[1])[:64].abs().max() > 1
-    assert_within(ends[0][64], ends[1][64], 1e-10)
+    assert_within(ends[0][64], ends[1][64], 2 * FORTY_STEPS)
 
 
 @pytest.mark.statement("gauge")
@@ -1052,6 +1096,24 @@ def slopes(model: Model, data: Dataset, penalty: float) -> Model:
     return gradients(lambda parameters, pairs: objective(parameters, pairs, penalty), model, data)
 
 
+def second_derivatives(model: Model, data: Dataset, penalty: float) -> Tensor:
+    """Of L with the penalty, written out; the weights of a class and its bias are neighbors."""
+    x, _ = data
+    k, d = model[0].shape
+    extended = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], -1)
+    p = torch.softmax(logits(model, x), -1)
+    jacobians = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
+    curvature = torch.einsum("nij,na,nb->iajb", jacobians, extended, extended) / len(x)
+    weighing = torch.cat([torch.full((d,), penalty, dtype=x.dtype), torch.zeros(1, dtype=x.dtype)])
+    return curvature.reshape(k * (d + 1), -1) + torch.diag(weighing.repeat(k))
+
+
+# Newton's method goes on until no slope is larger. A gradient of a dozen small pairs, computed in
+# another way, differs by a few hundred u, which is less.
+STOP = 1e-13
+AT_MINIMUM = 2 * STOP
+
+
 def newton(start: Model, data: Dataset, penalty: float, steps: int = 60) -> Model:
     """Minimize it by Newton's method with the second derivatives written out.
 
@@ -1069,18 +1131,64 @@ def newton(start: Model, data: Dataset, penalty: float, steps: int = 60) -> Mode
     for _ in range(steps):
         p = torch.softmax(extended @ theta.T, -1)
         gradient = (p - one_hot).T @ extended / len(y) + weighing * theta
-        if gradient.abs().max() < 1e-13:
+        if gradient.abs().max() < STOP:
             break
-        jacobians = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
-        curvature = torch.einsum("nij,na,nb->iajb", jacobians, extended, extended) / len(y)
-        matrix = curvature.reshape(k * (d + 1), -1) + torch.diag(weighing.repeat(k))
-        # The common bias has no curvature; the pseudoinverse does not move it.
+        matrix = second_derivatives((theta[:, :d], theta[:, d]), data, penalty)
+        # The common bias has no curvature; the pseudoinverse does not move it, but for rounding.
         step = torch.linalg.pinv(matrix, hermitian=True, rtol=1e-13) @ gradient.flatten()
         step = step.reshape(k, d + 1)
+        step[:, d] -= step[:, d].mean()
         change = extended @ step.T
         r = (change.amax(-1) - change.amin(-1)).max().item()
         theta = theta - (math.log1p(r) / r if r else 1.0) * step
     return theta[:, :d], theta[:, d]
+
+
+def steepness(model: Model, data: Dataset, penalty: float) -> float:
+    """The norm of the gradient, and at least what rounding may have taken from it.
+
+    At a minimum the errors of a pair are below 2 together, its x is shorter than 8, and n of them
+    are added in any order.
+    """
+    by_weight, by_bias = slopes(model, data, penalty)
+    norm = math.hypot(by_weight.norm().item(), by_bias.norm().item())
+    return norm + 16 * len(data[1]) * U
+
+
+def apart(model: Model, other: Model) -> Model:
+    """What is left of it without the common bias, which no gradient moves."""
+    by_weight, by_bias = (a - b for a, b in zip(model, other, strict=True))
+    return by_weight, by_bias - by_bias.mean()
+
+
+def farthest(model: Model, other: Model, data: Dataset, penalty: float) -> float:
+    """How far apart two models may be that have the slopes they have, common biases aside.
+
+    From the one to the other the second derivative falls at most by the factor e^-r, where r is
+    the range of the change of a point's logits (see Newton's method). So along the way the slope
+    changes by at least e^-r times the least curvature times the distance.
+    """
+    matrix = second_derivatives(model, data, penalty)
+    k, d = model[0].shape
+    # The common bias has no curvature. Give it some, so that the least eigenvalue is another's.
+    common = torch.zeros(k, d + 1, dtype=torch.float64)
+    common[:, d] = 1
+    least = torch.linalg.eigvalsh(matrix + torch.outer(common.flatten(), common.flatten()))[0]
+    change = logits(apart(model, other), data[0])
+    r = (change.amax(-1) - change.amin(-1)).max().item()
+    both = steepness(model, data, penalty) + steepness(other, data, penalty)
+    return both * math.exp(r) / float(least)
+
+
+def assert_same_optimum(model: Model, other: Model, data: Dataset, penalty: float) -> None:
+    """Assert that the weights, the biases up to a constant and the objectives agree."""
+    far = farthest(model, other, data, penalty)
+    by_weight, by_bias = apart(model, other)
+    assert_within(math.hypot(by_weight.norm().item(), by_bias.norm().item()), 0.0, far)
+    values = [objective(m, data, penalty).item() for m in (model, other)]
+    # Convex: the one is lower than the other by no more than slope times distance.
+    both = steepness(model, data, penalty) + steepness(other, data, penalty)
+    assert_within(values[0], values[1], both * far + len(data[1]) * values[1] * U)
 
 
 @st.composite
@@ -1102,15 +1210,12 @@ def test_one_minimum_is_reached_from_every_start(
     ends = [newton(start, pairs, penalty) for start in starts]
     for (weight, bias), start in zip(ends, starts, strict=True):
         for gradient in slopes((weight, bias), pairs, penalty):
-            assert_within(gradient, torch.zeros_like(gradient), 1e-12)
+            assert_within(gradient, torch.zeros_like(gradient), AT_MINIMUM)
         # The gradient of W sums to penalty * sum w_k.
-        assert_within(weight.sum(0), 0.0, 1e-10)
-        # The sum of the biases is where it had been.
-        assert_within(bias.sum(), start[1].sum(), 1e-10)
-    (weight, bias), (other_weight, other_bias) = ends
-    # Gradients of 1e-12 over a curvature of 0.001 or more: the penalty keeps the model unsure.
-    assert_within(weight, other_weight, 1e-8)
-    assert_within(bias - bias.mean(), other_bias - other_bias.mean(), 1e-8)
+        assert_within(weight.sum(0), 0.0, 2 * k * AT_MINIMUM / penalty)
+        # The sum of the biases is where it had been: sixty steps, four biases, below 100.
+        assert_within(bias.sum(), start[1].sum(), 60 * 4 * 100 * U)
+    assert_same_optimum(ends[0], ends[1], pairs, penalty)
 
 
 @pytest.mark.statement("regularized-optimum")
@@ -1122,21 +1227,24 @@ def test_everything_else_is_higher_by_the_penalty_on_the_distance(
     pairs = data.draw(complete_datasets(k, d))
     best = newton((torch.zeros(k, d, dtype=torch.float64), torch.zeros(k).double()), pairs, penalty)
     least = objective(best, pairs, penalty).item()
-    assert least <= math.log(k) + 8 * U
+    # Logarithms up to 1.4, off by 8 u of themselves, and a mean of at most eight.
+    assert least <= math.log(k) + 32 * U
     for _ in range(3):
         by = data.draw(whole(k, d)), data.draw(whole(k))
         for scale in (1.0, 0.125):
             moved = best[0] + scale * by[0], best[1] + scale * by[1]
-            excess = objective(moved, pairs, penalty).item() - least
+            value = objective(moved, pairs, penalty).item()
+            # What is left of the slopes, and the rounding of a mean and of a sum of squares.
+            slack = AT_MINIMUM * sum(part.abs().sum().item() for part in by) + 64 * U * (1 + value)
             # L is convex and the gradient at the minimum is zero.
-            assert excess >= penalty / 2 * (scale * by[0]).norm().item() ** 2 - 1e-9
+            assert value - least >= penalty / 2 * (scale * by[0]).norm().item() ** 2 - slack
             only_bias = best[0], best[1] + scale * by[1]
             excess = objective(only_bias, pairs, penalty).item() - least
-            # Biases that change by a constant change nothing; others differ by scale or more.
+            # Biases that change by a constant change nothing; others change it by more.
             if is_constant(by[1]):
-                assert_within(excess, 0.0, 1e-12)
+                assert_within(excess, 0.0, slack)
             else:
-                assert excess > 1e-9
+                assert excess > slack
 
 
 @pytest.mark.statement("regularized-optimum")
@@ -1150,7 +1258,8 @@ def test_where_every_class_occurs_unequal_biases_are_costly(
     reach = (x @ weight.T).abs().max().item()
     spread = (bias.max() - bias.min()).item()
     value = loss((weight, bias), (x, y)).item()
-    assert value >= (spread - 2 * reach) / len(y) - 1e-12
+    # Whole logits: a sum, its logarithm, the difference and a mean of at most eight are rounded.
+    assert value >= (spread - 2 * reach) / len(y) - 32 * U * (1 + value)
 
 
 @pytest.mark.statement("regularized-optimum")
@@ -1158,9 +1267,10 @@ def test_where_every_class_occurs_unequal_biases_are_costly(
 def test_of_one_class_any_bias_will_do_and_no_weight(penalty: float) -> None:
     pairs = normal(5, 2), torch.zeros(5, dtype=torch.int64)
     weight, bias = newton((normal(1, 2), double([3.0])), pairs, penalty)
-    assert_within(weight, 0.0, 1e-12)
+    # The slope is the penalty times the weight.
+    assert_within(weight, 0.0, STOP / penalty)
     for level in (bias, bias - 100):
-        assert_within(objective((weight, level), pairs, penalty), 0.0, 1e-20)
+        assert_within(objective((weight, level), pairs, penalty), 0.0, STOP**2 / penalty)
 
 
 def fitted_by_torch(data: Dataset, penalty: float, seed: int, k: int = 10) -> Model:
@@ -1184,11 +1294,29 @@ def fitted_by_torch(data: Dataset, penalty: float, seed: int, k: int = 10) -> Mo
 
     optimizer.step(closure)
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    assert_within(bias.sum(), start[1].sum(), 1e-9)
+    # At most 1000 steps, no longer than the gradient over the least curvature of W.
+    assert_within(bias.sum(), start[1].sum(), 1000 * sum_error(len(data[1])) / penalty)
     return weight, bias
 
 
 DIGITS_PENALTY = 1e-2
+
+
+def slope_where_it_stops(decrease: float, share: float) -> float:
+    """The slope at which an optimizer may leave the digits.
+
+    With L the largest curvature, a step against the slope lowers the objective by the slope's
+    square over 2 L. A line search takes what lowers it by a share of that, and an optimizer stops
+    when it was lowered by no more than the decrease.
+    """
+    # A softmax has curvatures of at most 1/2.
+    largest = (digits()[0].square().sum(-1).max().item() + 1) / 2 + DIGITS_PENALTY
+    return math.sqrt(2 * largest * decrease / share)
+
+
+# For torch, what rounding hides in the sum of n losses; for SciPy, 64 eps.
+BY_TORCH = slope_where_it_stops(300 * U, 1e-4)
+BY_SCIPY = slope_where_it_stops(64 * 2 * U, 1e-3)
 
 
 @cache
@@ -1198,15 +1326,15 @@ def torch_digits(seed: int) -> Model:
 
 @pytest.mark.statement("regularized-optimum", "torch")
 def test_two_starts_on_the_digits_end_in_the_same_place_but_for_the_sum_of_biases() -> None:
-    (weight, bias), (other_weight, other_bias) = torch_digits(0), torch_digits(2)
-    # Slopes of 1e-8 over a curvature of 0.01 in W; in b it is of the order of 0.01 as well.
-    assert_within(weight, other_weight, 1e-5)
-    assert_within(bias - bias.mean(), other_bias - other_bias.mean(), 1e-5)
-    assert (bias.mean() - other_bias.mean()).abs() > 0.1
-    for gradient in slopes((weight, bias), digits(), DIGITS_PENALTY):
-        assert_within(gradient, torch.zeros_like(gradient), 1e-7)
-    assert_within(weight.sum(0), 0.0, 1e-5)
-    assert weight.abs().max() > 0.1
+    model, other = torch_digits(0), torch_digits(2)
+    for end in (model, other):
+        steep = steepness(end, digits(), DIGITS_PENALTY)
+        assert steep < BY_TORCH
+        # The gradient of W sums to penalty * sum w_k, and ten numbers to sqrt(10) of their norm.
+        assert_within(end[0].sum(0), 0.0, math.sqrt(10) * steep / DIGITS_PENALTY)
+    assert_same_optimum(model, other, digits(), DIGITS_PENALTY)
+    assert (model[1].mean() - other[1].mean()).abs() > 0.1
+    assert model[0].abs().max() > 0.1
 
 
 @pytest.mark.statement("regularized-optimum", "sklearn", "torch")
@@ -1214,19 +1342,23 @@ def test_scikit_learn_finds_the_same_optimum_on_the_digits() -> None:
     x, y = digits()
     peer = LogisticRegression(C=1 / (DIGITS_PENALTY * len(y)), tol=1e-9, max_iter=10_000)
     peer.fit(x.numpy(), y.numpy())
-    weight, bias = torch_digits(0)
+    model = torch_digits(0)
     theirs = torch.tensor(peer.coef_), torch.tensor(peer.intercept_)
-    assert_within(weight, theirs[0], 1e-5)
-    assert_within(theirs[0].sum(0), 0.0, 1e-5)
-    assert_within(bias - bias.mean(), theirs[1] - theirs[1].mean(), 1e-5)
-    values = [
-        objective(model, digits(), DIGITS_PENALTY).item() for model in (theirs, (weight, bias))
-    ]
-    # Near the minimum the error enters squared.
-    assert_within(values[0], values[1], 1e-9)
-    p = softmax(logits((weight, bias), x))
-    assert_within(torch.tensor(peer.predict_proba(x.numpy())), p, 1e-5)
-    assert peer.predict(x.numpy()).tolist() == p.argmax(-1).tolist()
+    steep = steepness(theirs, (x, y), DIGITS_PENALTY)
+    assert steep < BY_SCIPY
+    assert steepness(model, (x, y), DIGITS_PENALTY) < BY_TORCH
+    assert_within(theirs[0].sum(0), 0.0, math.sqrt(10) * steep / DIGITS_PENALTY)
+    assert_same_optimum(model, theirs, (x, y), DIGITS_PENALTY)
+    # A probability moves by at most half of what a logit does.
+    far = farthest(model, theirs, (x, y), DIGITS_PENALTY)
+    allowed = far * math.sqrt(x.square().sum(-1).max().item() + 1) / 2
+    p = softmax(logits(model, x))
+    assert_within(torch.tensor(peer.predict_proba(x.numpy())), p, allowed)
+    first, second = p.topk(2, -1).values.unbind(-1)
+    # Two images lie so near to a border that this much could decide.
+    clear = first - second > 2 * allowed
+    assert int(clear.sum()) > 290
+    assert torch.equal(torch.tensor(peer.predict(x.numpy()))[clear], p.argmax(-1)[clear])
 
 
 def heavy_ball(start: Model, data: Dataset, penalty: float, steps: int) -> Model:
@@ -1246,13 +1378,14 @@ def heavy_ball(start: Model, data: Dataset, penalty: float, steps: int) -> Model
 @pytest.mark.statement("regularized-optimum", "torch")
 @pytest.mark.statement("gauge", "torch")
 def test_gradient_descent_from_two_starts_ends_there_too() -> None:
-    weight, bias = torch_digits(0)
     for seed in (5, 7):
         start = normal(10, 64, seed=seed), normal(10, seed=seed + 1)
         end = heavy_ball(start, digits(), DIGITS_PENALTY, 1500)
-        assert_within(end[0], weight, 1e-5)
-        assert_within(end[1] - end[1].mean(), bias - bias.mean(), 1e-5)
-        assert_within(end[1].sum(), start[1].sum(), 1e-11)
+        for model in (end, torch_digits(0)):
+            assert steepness(model, digits(), DIGITS_PENALTY) < BY_TORCH
+        assert_same_optimum(torch_digits(0), end, digits(), DIGITS_PENALTY)
+        # A momentum of 0.9 repeats each error ten times.
+        assert_within(end[1].sum(), start[1].sum(), 1500 * 10 * sum_error(300))
 
 
 @pytest.mark.statement("regularized-optimum")
@@ -1266,7 +1399,9 @@ def test_only_the_penalty_acts_on_the_sum_of_the_rows(rate: float) -> None:
         by_weight, by_bias = slopes((weight, bias), (x, y), DIGITS_PENALTY)
         weight, bias = weight - rate * by_weight, bias - rate * by_bias
     # The data say nothing about it, so it decays geometrically toward the sum at the optimum, 0.
-    assert_within(weight.sum(0), (1 - rate * DIGITS_PENALTY) ** 30 * start, 1e-11)
+    # Thirty steps of gradients that do not quite sum to zero, and of ten weights below 10.
+    allowed = 30 * (rate * sum_error(len(y)) + 10 * 10 * U)
+    assert_within(weight.sum(0), (1 - rate * DIGITS_PENALTY) ** 30 * start, allowed)
 
 
 @pytest.mark.statement("regularized-optimum", "torch")
@@ -1282,7 +1417,8 @@ def test_a_class_that_does_not_occur_always_wants_a_lower_bias(
     _, by_bias = slopes((weight, bias), pairs, 0.5)
     # The mean probability of the class, which is never zero: no point is a minimum.
     p = softmax(logits((weight, bias), pairs[0])).mean(0)[missing]
-    assert_within(by_bias[missing], p, rel=1e-9)
+    # Whole logits. Here two exponentials, there one of a rounded logarithm up to 22, and two means.
+    assert_within(by_bias[missing], p, rel=128 * U)
     assert by_bias[missing] > 0
     lower = bias.clone()
     lower[missing] -= 1
@@ -1303,7 +1439,9 @@ def test_with_a_class_missing_the_infimum_is_that_of_the_others_and_not_attained
 
     values = [with_third(0.0, level) for level in (0.0, -5.0, -10.0, -20.0)]
     assert all(later < earlier for earlier, later in pairwise(values))
-    assert infimum < values[-1] < infimum + 1e-8
+    # Each loss grows by log(1 + e^-20 / sum e^z), about 1e-9.
+    added = (math.exp(-20) / logits((weight, bias), x).exp().sum(-1)).mean().item()
+    assert infimum < values[-1] < infimum + 1.01 * added
     # Whatever the third class does, and the others do in return, is above it.
     for seed in range(20):
         model = normal(3, 1, seed=seed), 3 * normal(3, seed=seed + 100)
@@ -1312,7 +1450,7 @@ def test_with_a_class_missing_the_infimum_is_that_of_the_others_and_not_attained
     complete = torch.cat([x, double([[1.0]])]), torch.cat([y, torch.tensor([2])])
     start = torch.zeros(3, 1, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for gradient in slopes(newton(start, complete, penalty), complete, penalty):
-        assert_within(gradient, torch.zeros_like(gradient), 1e-12)
+        assert_within(gradient, torch.zeros_like(gradient), AT_MINIMUM)
 
 
 @pytest.mark.statement("regularized-optimum")
@@ -1325,8 +1463,9 @@ def test_without_a_penalty_the_weights_need_not_be_unique() -> None:
     other = weight + double([[2.0, -1.0], [-4.0, 2.0]])
     for candidate in (weight, other):
         for gradient in slopes((candidate, bias), data, 0.0):
-            assert_within(gradient, torch.zeros_like(gradient), 1e-12)
-    assert_within(loss((weight, bias), data), loss((other, bias), data), rel=1e-13)
+            assert_within(gradient, torch.zeros_like(gradient), AT_MINIMUM)
+    # Logits are sums of terms up to 8, and a loss moves by twice as much.
+    assert_within(loss((weight, bias), data), loss((other, bias), data), 128 * U)
     # The least penalty tells them apart.
     gap = objective((other, bias), data, 1e-6) - objective((weight, bias), data, 1e-6)
     assert gap.item() > 1e-6
@@ -1396,7 +1535,8 @@ def test_no_parameters_have_loss_zero_on_any_data(model: Model, data: st.DataObj
     assert value > 0
     # At least that of one pair, and that at least that of its largest gap.
     assert value >= mp.log1p(mp.exp(-mp.mpf(gaps(model, pairs).max().item()))) / len(pairs[1])
-    assert_within(loss(model, pairs), value, 1e-14, rel=1e-12)
+    # Whole logits: a sum, its logarithm, the difference and a mean of at most six.
+    assert_within(loss(model, pairs), value, 32 * U * (1 + float(value)))
 
 
 @pytest.mark.statement("separable")
@@ -1414,6 +1554,10 @@ def test_in_floating_point_zero_is_reached() -> None:
     assert loss((10 * model[0], model[1]), data) > 0
     assert loss((20 * model[0], model[1]), data) == 0
     assert_within(exact_loss(model, data, 20.0), mp.exp(-40), rel=mp.exp(-40))
+
+
+# Feasible, to the linear program's solver, is what violates no condition by more.
+FEASIBLE = 1e-7
 
 
 def widest_margin(data: Dataset, k: int) -> tuple[float, Model, Tensor]:
@@ -1459,15 +1603,17 @@ def test_separable_or_not_is_what_a_linear_program_says(
         assert exact_loss(model, pairs, 200 / margin) < mp.mpf(10) ** -80
     else:
         # Every model has a pair with no positive gap, whose loss is log 2 or more.
-        assert_within(margin, 0.0, 1e-9)
-        assert weights.min() >= 0
-        assert_within(weights.sum(), 1.0, 1e-9)
+        assert_within(margin, 0.0, FEASIBLE)
+        assert weights.min() >= -FEASIBLE
+        assert_within(weights.sum(), 1.0, FEASIBLE)
         for scale in (0.0, 1.0, 100.0):
             other = data.draw(whole(k, d)), data.draw(whole(k))
-            assert_within((weights * gaps(other, pairs).flatten()).sum(), 0.0, 1e-9)
+            # Of each parameter's coefficients the weights make zero.
+            allowed = FEASIBLE * sum(part.abs().sum().item() for part in other)
+            assert_within((weights * gaps(other, pairs).flatten()).sum(), 0.0, allowed)
             assert gaps(other, pairs).min() <= 0
-            least = math.log(2) / len(pairs[1])
-            assert float(exact_loss(other, pairs, scale)) >= least * (1 - 1e-12)
+            least = mp.log(2) / len(pairs[1])
+            assert exact_loss(other, pairs, scale) >= least * (1 - mp.mpf(10) ** -45)
 
 
 @pytest.mark.statement("separable", "scipy", "sklearn")
@@ -1475,22 +1621,26 @@ def test_data_that_overlap_have_an_optimum_without_a_penalty() -> None:
     # At -1 a quarter of four labels is class 1, at 1 two thirds of three.
     x = double([[-1.0]] * 4 + [[1.0]] * 3)
     data = x, torch.tensor([0, 0, 0, 1, 0, 1, 1])
-    assert_within(widest_margin(data, 2)[0], 0.0, 1e-9)
+    assert_within(widest_margin(data, 2)[0], 0.0, FEASIBLE)
     start = torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     best = newton(start, data, 0.0)
     p = softmax(logits(best, double([[-1.0], [1.0]])))
-    assert_within(p[:, 1], double([1 / 4, 2 / 3]), 1e-12)
+    # The slopes are the sum and the difference of 4/7 and 3/7 of what p is off.
+    assert_within(p[:, 1], double([1 / 4, 2 / 3]), 7 / 3 * AT_MINIMUM)
     # Log-odds -log 3 at -1 and log 2 at 1.
     slope, level = ((part[1] - part[0]).item() for part in best)
-    assert_within(slope, (math.log(2) + math.log(3)) / 2, rel=1e-11)
-    assert_within(level, (math.log(2) - math.log(3)) / 2, rel=1e-11)
+    # They move by p's error over p (1 - p), which is 3/16 or more.
+    allowed = 16 / 3 * 7 / 3 * AT_MINIMUM
+    assert_within(slope, (math.log(2) + math.log(3)) / 2, allowed)
+    assert_within(level, (math.log(2) - math.log(3)) / 2, allowed)
     least = loss(best, data).item()
-    # The mean entropy of the labels at the two places.
+    # The mean entropy of the labels at the two places. Near the minimum errors enter squared.
     entropies = scipy.stats.entropy([[1 / 4, 3 / 4], [1 / 3, 2 / 3]], axis=1)
-    assert_within(least, float(4 * entropies[0] + 3 * entropies[1]) / 7, rel=1e-13)
+    assert_within(least, float(4 * entropies[0] + 3 * entropies[1]) / 7, 64 * U)
     peer = LogisticRegression(C=math.inf, solver="newton-cholesky", tol=1e-10)
     peer.fit(x.numpy(), data[1].numpy())
-    assert_within(float(peer.coef_[0, 0]), slope, rel=1e-6)
+    # It stops at slopes of 1e-10; the least curvature is 0.19.
+    assert_within(float(peer.coef_[0, 0]), slope, math.sqrt(2) * 1e-10 / 0.19 + allowed)
     for seed in range(20):
         other = best[0] + normal(2, 1, seed=seed), best[1] + normal(2, seed=seed + 50)
         assert loss(other, data).item() > least
@@ -1502,7 +1652,7 @@ def test_data_that_overlap_have_an_optimum_without_a_penalty() -> None:
 def test_data_that_only_touch_have_an_infimum_above_zero_that_is_not_attained() -> None:
     # Both labels at 0, class 1 alone to the right: not separable, and still no optimum.
     data = double([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 1])
-    assert_within(widest_margin(data, 2)[0], 0.0, 1e-9)
+    assert_within(widest_margin(data, 2)[0], 0.0, FEASIBLE)
     infimum = 2 * mp.log(2) / 3
     model = double([[0.0], [1.0]]), torch.zeros(2, dtype=torch.float64)
     values = [exact_loss(model, data, s) for s in (0.0, 1.0, 10.0, 100.0)]

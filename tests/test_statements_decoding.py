@@ -23,6 +23,7 @@ from strategies import (
     number,
     temperatures,
     total,
+    unit,
     whole_rows,
 )
 from torch import Tensor
@@ -36,6 +37,7 @@ FALSE_ALARM = 1e-3  # of another seed; with the one given a test passes for ever
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NOTHING = torch.zeros(0, dtype=torch.int64)
+U = unit(torch.float64)
 Text = tuple[int, ...]
 
 
@@ -111,7 +113,8 @@ def test_products_of_conditionals_are_a_measure_and_its_beginnings(k: int, n: in
         seen = {tuple(y): q for y, q in zip(found.ids.tolist(), found.log_probs.exp(), strict=True)}
         possible = {y: q for y, q in texts.items() if q}
         assert seen.keys() == possible.keys()
-        assert_within([seen[y] for y in possible], list(possible.values()), rel=1e-12)
+        # Of each step log, to 4 ulp, and log_softmax of a few shares, then the sums and exp.
+        assert_within([seen[y] for y in possible], list(possible.values()), rel=64 * n * U)
 
 
 @pytest.mark.statement("sequence-measure", "statistical", false_alarm=1e-3)
@@ -235,7 +238,9 @@ def test_beam_search_turns_where_the_odds_pass_ten_and_greedy_search_does_not() 
         assert found.ids[0, 0].item() == (t > turn)
         assert model.greedy(2)[0] == 0
         a, b = exact_softmax(row([0.6, 0.4]).log(), t)
-        assert_within(found.log_probs[0].exp().item(), max(a / 10, b), rel=1e-12)
+        # Logarithms of .6 and .4 divided by T, and log_softmax of that and of ten equals.
+        rel = (16 / t + 64) * U
+        assert_within(found.log_probs[0].exp().item(), max(a / 10, b), rel=rel)
         text = [round(float(x), digits) for x, digits in ((a, 3), (b, 3), (a / 10, 4))]
         assert t != 0.1 or text == [0.983, 0.017, 0.0983]
 
@@ -271,9 +276,10 @@ def test_the_decoder_scores_so(alpha: float) -> None:
     assert set(ranked) == set(texts)
     for y, log_p, score in zip(ranked, found.log_probs, found.scores, strict=True):
         p, length = texts[y]
-        assert_within(log_p.item(), math.log(p), rel=1e-14)
+        # Three steps of about 40 u, in all log 2 or more.
+        assert_within(log_p.item(), math.log(p), rel=192 * U)
         # For 1 the mean of the tokens, for 0 the log-probability, which no further token raises.
-        assert_within(score.item(), math.log(p) / length**alpha, rel=1e-14)
+        assert_within(score.item(), math.log(p) / length**alpha, rel=196 * U)
     if alpha:
         assert (ranked.index((1, 1, 0)) < ranked.index((0, 0, 0))) == (alpha > 0)
 
@@ -309,9 +315,10 @@ def test_the_renormalized_set_is_closest_and_the_only_one(weights: list[int]) ->
         best = [p[i] / mass if i in kept else Fraction(0) for i in range(k)]
         assert sum(abs(a - b) for a, b in zip(best, p, strict=True)) / 2 == 1 - mass
         masked = row(p).log().masked_fill(~torch.tensor([i in kept for i in range(k)]), -torch.inf)
-        assert_within(softmax(masked), row(best), rel=1e-14)
+        # Logarithms, to 4 ulp, of at most 4: in the logits, and in each of five terms.
+        assert_within(softmax(masked), row(best), rel=96 * U)
         cost = -mp.log(number(mass))
-        assert_within(kl_divergence(row(best), row(p)).item(), cost, 1e-14)
+        assert_within(kl_divergence(row(best), row(p)).item(), cost, 96 * U)
         assert kl_divergence(row(p), row(best)).isinf() == (len(kept) < k)
         # Every other distribution on a grid of the set costs more, by its divergence from the best.
         for counts in product(range(4), repeat=len(kept)):
@@ -394,9 +401,10 @@ def test_sets_are_those_of_the_definitions_and_of_transformers(
 def test_borders_of_exact_numbers_belong_to_the_set() -> None:
     z = row([0.5, 0.25, 0.125, 0.125]).log()
     assert tokens(top_k(z, 3)) == [0, 1, 2, 3]  # two are third
-    # In float64 log and softmax may lose the last digit of a border.
+    # Log and softmax may lose the last digit of a border, but not of four equal logits.
     assert [len(tokens(top_p(z, q))) for q in (0.49, 0.51, 0.74, 0.76, 1.0)] == [1, 2, 2, 3, 4]
-    assert tokens(top_p(z.float(), 0.75)) == [0, 1]
+    for equal in (row([0] * 4), row([0] * 4).float()):
+        assert [tokens(top_p(equal, q)) for q in (0.25, 0.5, 0.75)] == [[3], [2, 3], [1, 2, 3]]
     assert [len(tokens(min_p(z, m))) for m in (0.24, 0.26, 0.49, 0.51, 1.0)] == [4, 2, 2, 1, 1]
     for rule in (top_p, min_p, typical_p):
         assert tokens(rule(row([0]), 0.5)) == [0]
@@ -409,10 +417,11 @@ def test_borders_of_exact_numbers_belong_to_the_set() -> None:
 def test_the_mean_surprise_is_the_entropy_and_the_leader_surprises_less(weights: list[int]) -> None:
     p = row(shares(*weights))
     surprise = -p.log()
-    assert_within(entropy(p), (p * surprise).sum(), 1e-15, rel=1e-14)
+    # Either sum: log to 8 u, a product, and six additions, of terms that are all positive.
+    assert_within(entropy(p), (p * surprise).sum(), rel=32 * U)
     gap = entropy(p) - surprise.min()
-    assert (gap > 1e-9) == (len(set(weights)) > 1)
-    assert abs(gap) < 1e-12 or len(set(weights)) > 1
+    assert (gap > 0.01) == (len(set(weights)) > 1)
+    assert abs(gap) < 64 * U or len(set(weights)) > 1
 
 
 @pytest.mark.statement("typical-tokens")
@@ -420,11 +429,11 @@ def test_the_leader_may_be_ruled_out_and_a_zero_changes_nothing() -> None:
     p = row([0.4, 0.3, 0.1, 0.1, 0.1])
     assert [round(x, 2) for x in (-p.log()).tolist()] == [0.92, 1.2, 2.3, 2.3, 2.3]
     assert round(entropy(p).item(), 2) == 1.42
-    for mass in (0.01, 0.29, 0.3):
+    for mass in (0.01, 0.29, 0.3 * (1 - 100 * U)):  # less what rounding may take from 0.3
         assert tokens(typical_p(p.log(), mass)) == [1]
     assert tokens(typical_p(p.log(), 0.31)) == [0, 1]
     # On the border of the simplex a fair choice among two of three is as surprising as its mean.
-    assert entropy(row([0.5, 0.5, 0.0])) == -row([0.5]).log().item()
+    assert_within(entropy(row([0.5, 0.5, 0.0])), -row([0.5]).log().squeeze(), rel=16 * U)
 
 
 # temperature-and-cut ------------------------------------------------------------------------------

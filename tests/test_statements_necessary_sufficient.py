@@ -216,7 +216,7 @@ def test_equal_rankings_do_not_make_equal_softmax(z: Tensor, c: float, temperatu
     p, q = softmax(z, temperature=temperature), softmax(c * z, temperature=temperature)
     constant = bool((z == z[0]).all())
     # Scaling moves the logarithm of some p_i / p_j by |c - 1| / T or more, so that of p_i or of p_j
-    # by half of it.
+    # by half of it: 0.01 or more.
     moved = (p.log() - q.log()).abs().max().item()
     assert moved == 0 if constant else moved > 0.009
     assert (exact_softmax(z, temperature) == exact_softmax(c * z, temperature)) == constant

@@ -247,10 +247,12 @@ def first(happens: Callable[[Tensor], Tensor], dtype: torch.dtype) -> float:
 @pytest.mark.parametrize("k", [1, 2, 1000])
 def test_torch_overflows_at_these_borders(dtype: torch.dtype, k: int) -> None:
     border = ln_border(BINARY[dtype]) - mp.log(k)
-    # Torch's exponential is no correct rounding: the border may move by a neighbor.
+    # The border moves by a neighbor, by 8 u of the exponential (4 units in the last place) and by
+    # the roundings of the sum, which is one of float32 in half precision.
     spacing = torch.finfo(dtype).eps * float(border)
     found = first(lambda x: x.expand(k).exp().sum().isinf(), dtype)
-    assert_within(found, border, spacing)
+    rounding = 8 * unit(dtype) + k * unit(arithmetic(dtype))
+    assert_within(found, border, spacing + rounding)
     # And the softmax of the package does not mind.
     p = softmax(torch.full((k,), found, dtype=dtype))
     assert torch.equal(p, torch.full_like(p, 1 / k))
@@ -269,8 +271,8 @@ def test_the_smooth_maximum_says_whether_the_plain_sum_overflows(
     z = torch.tensor(values, dtype=dtype)
     overflows = bool(z.exp().sum().isinf())
     lse = exact_logsumexp(z)
-    # Eight exponentials and their sum are rounded by a few units each.
-    if abs(lse - border) > 32 * unit(dtype) + 4 * unit(dtype) * border:
+    # An exponential by 8 u, a sum of eight by 8 u; the smooth maximum by 2 u of itself, and 40 u.
+    if abs(lse - border) > 64 * unit(dtype) + 4 * unit(dtype) * border:
         assert overflows == (lse > border)
         assert overflows == (logsumexp(z).item() > border)
 
@@ -458,9 +460,9 @@ def test_torch_loses_no_larger_probability(dtype: torch.dtype, data: st.DataObje
     weights = (z - z.max()).exp()
     p = exact_softmax(z)
     lost = [q for q, w in zip(p, weights.tolist(), strict=True) if w == 0]
-    # The exponent is exact; torch's exponential is off by at most a unit at the border.
+    # The exponent is exact, and the exponential off by 8 u before it is rounded to zero.
     half = mp.mpf(smallest(dtype)) / 2
-    assert all(q <= half * (1 + 2 * unit(torch.float16)) for q in lost)
+    assert all(q <= half * (1 + 16 * unit(arithmetic(dtype))) for q in lost)
 
 
 @pytest.mark.statement("shift-rescue")
@@ -473,7 +475,7 @@ def test_softmax_of_any_finite_logits_lies_between_zero_and_one(
     p = softmax(z)
     assert bool(((p >= 0) & (p <= 1)).all())
     # One weight is 1, and the denominator is at most K.
-    assert p.max().item() >= (1 - 4 * unit(dtype)) / len(z)
+    assert p.max().item() >= (1 - 2 * unit(dtype)) / len(z)
     # Halves: the difference of two finite numbers may overflow, to the weight zero.
     weights = (z - z.max()).exp()
     assert bool(((weights >= 0) & (weights <= 1)).all())
@@ -496,6 +498,7 @@ def test_the_shift_has_no_power_over_what_was_lost_before() -> None:
     z = torch.tensor([1e8, 1e8 + 3.0])
     assert softmax(z).tolist() == [0.5, 0.5]
     p = softmax(z + torch.tensor([0.0, 8.0]))[1].item()
+    # The sum and the quotient; the exponential counts e^-8 times.
     assert_within(p, 1 / (1 + math.exp(-8)), rel=4 * unit(torch.float32))
 
 
@@ -771,8 +774,9 @@ def test_correct_rounding_stays_within_the_bounds(bits: int, data: st.DataObject
             assert error <= with_second_order(bound, u)
 
 
-# Torch promises its exponential and logarithm to a unit in the last place, which is 2 u.
-TORCH_KAPPA = 2
+# Exponential and logarithm to four units in the last place, which are 8 u: the libraries that torch
+# calls promise one or two, and which one it calls depends on the processor.
+TORCH_KAPPA = 8
 
 
 @st.composite
@@ -1034,6 +1038,7 @@ def test_short_of_the_border_the_logarithm_is_finite(dtype: torch.dtype) -> None
     while -z[1].item() >= edge:
         z = (z.view(integers) - torch.tensor([0, 1], dtype=integers)).view(dtype)
     p = softmax(z)
+    # That number is 11 u away, or more, and the exponential off by 8 u before its last rounding.
     assert p.tolist() == [1.0, smallest(dtype)]
     assert p.double().log()[1].isfinite()
     # Its digits are gone all the same: the true one is less.
@@ -1237,9 +1242,10 @@ def combination_bound(gap: float, steps: int, dtype: torch.dtype) -> float:
     """Relative error of d after ``steps`` combinations of pairs that lie ``gap`` apart.
 
     On its way into the total a pair is scaled by exponentials of differences that add up to no
-    more than the gap, each rounded; each step has an exponential (2 u), a product and a sum.
+    more than the gap, each rounded; each step has an exponential (8 u), a product and a sum. A
+    thousandth is for what the errors add to one another; the bound itself is below one.
     """
-    return unit(dtype) * (gap + 4 * steps) * (1 + 1e-3)
+    return unit(dtype) * (gap + (TORCH_KAPPA + 2) * steps) * (1 + 1e-3)
 
 
 @pytest.mark.statement("online-monoid", "exact")
@@ -1314,7 +1320,8 @@ def test_the_pair_gives_the_normalizer_and_the_probabilities(
     expected = torch.zeros(len(z), dtype=torch.float64)
     expected[: len(kept)] = as_double(exact_softmax(kept))
     allowed = torch.zeros_like(expected)
-    allowed[: len(kept)] = 2 * softmax_bound(kept) + 8 * len(z) * unit(wide) * expected[: len(kept)]
+    steps = (TORCH_KAPPA + 2) * len(z) * unit(wide)
+    allowed[: len(kept)] = 2 * softmax_bound(kept) + steps * expected[: len(kept)]
     computed = (z.to(wide) - pair.maximum).exp() / pair.total
     assert_within(computed, expected, allowed)
     assert_within(chunked_softmax(z, size), expected, allowed)

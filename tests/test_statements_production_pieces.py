@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp
 from scipy.stats import chisquare, gumbel_r
-from strategies import SINGLE_DOUBLE, assert_within, double, exactly, rounded, shares, total
+from strategies import SINGLE_DOUBLE, assert_within, double, exactly, rounded, shares, total, unit
 from torch import Tensor
 
 from omnivault.inverse_cdf import block_sums, inverse_cdf
@@ -128,19 +128,27 @@ def gumbel(rows: int, k: int, dtype: torch.dtype, seed: int) -> Tensor:
     return -torch.empty(rows, k, dtype=dtype).exponential_(generator=seeded(seed)).log()
 
 
+def leads(noisy: Tensor, n: int) -> Tensor:
+    """The rows whose n largest numbers are not so near to the next that rounding decides."""
+    # Logarithms of a weight and of an exponential variable, of up to 15 together, to 4 ulp.
+    gaps = -noisy.sort(-1, descending=True).values[:, : n + 1].diff(dim=-1)
+    clear = (gaps > 300 * unit(noisy.dtype)).all(-1)
+    assert clear.double().mean() > 0.99  # a gap is that small once in 50,000 rows, or less often
+    return clear
+
+
 @pytest.mark.statement("gumbel-blocks", "torch")
 @single_and_double
 @pytest.mark.parametrize("temperature", [1e-6, 1.0, 1e6])
 def test_all_ways_to_split_give_the_token_of_torch(temperature: float, dtype: torch.dtype) -> None:
     w = torch.tensor([3.0, 1.0, 0.01, 7.0, 2.0], dtype=dtype)
     noisy = (temperature * w.log()) / temperature + gumbel(2000, 5, dtype, 1)
-    # With these seeds no two numbers are equal.
-    assert bool((noisy.sort(-1).values.diff(dim=-1) > 0).all())
-    expected = torch.multinomial(w.expand(2000, 5), 1, generator=seeded(1)).squeeze(1)
+    clear = leads(noisy, 1)
+    expected = torch.multinomial(w.expand(2000, 5), 1, generator=seeded(1)).squeeze(1)[clear]
     splits = list(partitions(5))
     assert len(splits) == 52
     for blocks in splits:
-        assert torch.equal(in_pieces(noisy, blocks)[1], expected)
+        assert torch.equal(in_pieces(noisy, blocks)[1][clear], expected)
 
 
 @pytest.mark.statement("gumbel-blocks", "scipy", "statistical", false_alarm=0.016)
@@ -234,9 +242,11 @@ def test_topk_gives_the_draws_of_torch_without_replacement(
     weights = [1, 5, 2, 3]
     w = torch.tensor(weights, dtype=dtype)
     z = temperature * w.log()
-    drawn = (z / temperature + gumbel(5000, 4, dtype, n)).topk(n).indices
+    noisy = z / temperature + gumbel(5000, 4, dtype, n)
+    drawn = noisy.topk(n).indices
     without = torch.multinomial(w.expand(5000, 4), n, generator=seeded(n))
-    assert torch.equal(drawn, without)
+    clear = leads(noisy, n)
+    assert torch.equal(drawn[clear], without[clear])
     orders = list(itertools.permutations(range(4), n))
     seen = Counter(map(tuple, drawn.tolist()))
     expected = [5000 * float(successive(order, weights)) for order in orders]
@@ -432,18 +442,21 @@ def test_inverse_cdf_gives_each_index_its_share_of_all_numbers(
     for b, start in enumerate(starts):
         block = w[start : start + 128]
         chosen = Fraction(before[b + 1] - before[b], GRID)
-        assert_within(chosen, sums[b] / total(sums), 2.0**-51)
+        # The ends of an interval lie on the grid and are rounded once, the sum of all each time.
+        part = sums[b] / total(sums)
+        assert_within(chosen, part, (4 + len(starts) * part) / GRID)
         indices = range(start, start + len(block))
         inside = [*numbers_before(weights, indices, before[b] / GRID), GRID]
         assert inside[0] == 0
         for x, (m, n) in zip(block, itertools.pairwise(inside), strict=True):
             assert (m == n) == (x == 0)
             own = Fraction(n - m, GRID)
-            assert_within(own, x / total(block), 2.0**-51)
+            part = x / total(block)
+            assert_within(own, part, (4 + len(block) * part) / GRID)
             share = x / total(w)
             # What is left is the grid, and float64's rounding of sums.
-            assert low * share - Fraction(1, 2**50) <= chosen * own
-            assert chosen * own <= high * share + Fraction(1, 2**50)
+            left = (9 + (len(block) + len(starts)) * share) / GRID
+            assert low * share - left <= chosen * own <= high * share + left
 
 
 @pytest.mark.statement("two-searches", "statistical", false_alarm=0.004)

@@ -75,6 +75,7 @@ def mode(most_likely: Any, generator: torch.Generator) -> Iterator[Case]:
         every = torch.cartesian_prod(*[torch.arange(n + 1.0)] * len(pi)).double()
         every = every[every.sum(-1) == n]
         best = log_chance(every, pi).max()
+        # An answer may compare these in float32: terms up to 120 in all, to a dozen units.
         yield claim(log_chance(c, pi) > best - 1e-4, f"{told}, and other counts are likelier.")
 
 

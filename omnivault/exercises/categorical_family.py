@@ -19,8 +19,9 @@ def bregman(above_tangent: Any, generator: torch.Generator) -> Iterator[Case]:
         theta, eta = 1.5 * torch.randn(2, size, generator=generator)
         p, q = theta.double().softmax(0), eta.double().softmax(0)
         kl = (p * (p / q).log()).sum()
-        yield returns(above_tangent, theta, eta, expected=kl, abs=1e-5)
-    yield returns(above_tangent, theta, theta + 2, expected=0.0, abs=1e-5)
+        # In float32 three terms of size ten, off by some hundred roundings, cancel.
+        yield returns(above_tangent, theta, eta, expected=kl, abs=1e-4)
+    yield returns(above_tangent, theta, theta + 2, expected=0.0, abs=1e-4)
 
 
 @exercise(
@@ -51,4 +52,6 @@ def two_constraints(largest_entropy: Any, generator: torch.Generator) -> Iterato
         p = (-((y - center) ** 2) / (2 * width**2)).softmax(0)
         mean = (p * y).sum()
         variance = (p * (y - mean) ** 2).sum()
+        # The logits of the parabola are differences of numbers up to 70: in float32 some hundred
+        # roundings of 1e-7, and as many in the moments, which a variance of 4 magnifies.
         yield returns(largest_entropy, mean.item(), variance.item(), expected=p, rel=0, abs=3e-4)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from omnivault.exercises.checking import Case, called, claim, exercise, shown, tensor_of
 
+OFF = 64 * 2.0**-53
+"""What rounding makes of the softmax of up to four logits that are at most 5 apart."""
+
 WORDS = {
     (True, True): "both",
     (True, False): "necessary",
@@ -32,10 +35,10 @@ def name_relation(relations: Any, generator: torch.Generator) -> Iterator[Case]:
         p = torch.softmax(z, -1)
         first, rest, p_1 = z[:, 0], z[:, 1:], p[:, 0]
         expected = [
-            relation((rest == first[:, None]).all(-1), ((p - 1 / k).abs() < 1e-9).all(-1)),
-            relation(first > 0, p_1 > 1 / k + 1e-9),
-            relation(p_1 > 1 / 2 + 1e-9, (rest < first[:, None]).all(-1)),
-            relation(first == z.amax(-1), p_1 > 1 / k - 1e-9),
+            relation((rest == first[:, None]).all(-1), ((p - 1 / k).abs() < OFF).all(-1)),
+            relation(first > 0, p_1 > 1 / k + OFF),
+            relation(p_1 > 1 / 2 + OFF, (rest < first[:, None]).all(-1)),
+            relation(first == z.amax(-1), p_1 > 1 / k - OFF),
         ]
         got, told = called(relations, k)
         told = f"{told} {shown(got)}"
@@ -57,6 +60,7 @@ def counterexample(answer: Any, generator: torch.Generator) -> Iterator[Case]:
     p, q = torch.softmax(pair, -1).sort(-1).values
     for place, name in ((-1, "largest"), (0, "smallest")):
         one, other = p[place].item(), q[place].item()
+        # Logits may be given to a few digits; what differs has to differ by ten times as much.
         yield claim(
             abs(one - other) < 1e-4 * one,
             f"the {name} probabilities are {one:.6g} and {other:.6g}.",

@@ -42,8 +42,8 @@ def speculative(target: Tensor, draft: Tensor, tokens: Sequence[str]) -> LiveFig
     >>> import torch
     >>> target, draft = torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0.2, 0.3, 0.5]).log()
     >>> values, = speculative(target, draft, ["a", "b", "c"]).values({"draws": 1000})
-    >>> round(values["overlap"], 3), [round(r, 3) for r in values["residual"]]
-    (0.7, [1, 0, 0])
+    >>> round(values["overlap"], 3), [round(float(r), 3) for r in values["residual"]]
+    (0.7, [1.0, 0.0, 0.0])
     >>> values["emitted"]
     [494, 301, 205]
     """

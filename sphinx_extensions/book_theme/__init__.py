@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx_exercise.nodes import solution_node
+from statement_index import doctree_of
 
 from book_theme.card import draw_card
 from book_theme.translator import Translator, depart_solution, visit_solution
@@ -57,16 +59,18 @@ def stylesheet() -> str:
     return katex + "\n" + (HERE / "static" / "book.css").read_text(encoding="utf-8")
 
 
+@cache
 def version() -> str:
     """Name of the current style and script, so that no browser keeps an older one."""
     script = (HERE / "static" / "book.js").read_text(encoding="utf-8")
     return hashlib.sha256((stylesheet() + script).encode()).hexdigest()[:8]
 
 
+@cache
 def descriptions(app: Sphinx) -> dict[str, str]:
     """Say what each page is about, as the map on the first page does."""
     root = app.config.root_doc
-    first = app.env.get_doctree(root)
+    first = doctree_of(app.env, root)
     said = {root: next(first.findall(nodes.paragraph)).astext()}
     for item in first.findall(nodes.list_item):
         link = next(item.findall(addnodes.pending_xref), None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from omnivault.plotting import INK, temperature_color
-from omnivault.softmax import softmax
+LOGITS = np.array([2.0, 1.0, 3.0, 5.0, 4.0])  # those of the first page
 
-LOGITS = torch.tensor([2.0, 1.0, 3.0, 5.0, 4.0])  # those of the first page
+# As in the figures (a test compares them). Their module would load PyTorch, for five bars.
+INK = "#222222"
+COLORS = {0.5: "#267f99", 1.0: "#6d8057", 3.0: "#bb7516"}
 
 
 def draw_card(title: str, path: Path) -> None:
@@ -22,10 +23,10 @@ def draw_card(title: str, path: Path) -> None:
     text: dict[str, Any] = {"color": INK, "family": "DejaVu Serif"}
     figure.text(0.07, 0.8, title, fontsize=46, **text)
     figure.text(0.07, 0.69, "Softmax, temperature and sampling", fontsize=25, **text)
-    for i, temperature in enumerate((0.5, 1.0, 3.0)):
+    for i, (temperature, color) in enumerate(COLORS.items()):
         ax = figure.add_axes((0.07 + 0.3 * i, 0.14, 0.26, 0.4))
-        p = softmax(LOGITS, temperature=temperature)
-        ax.bar(range(5), p.tolist(), color=temperature_color(temperature), width=0.7)
+        weights = np.exp((LOGITS - LOGITS.max()) / temperature)
+        ax.bar(range(5), weights / weights.sum(), color=color, width=0.7)
         ax.set_ylim(0, 0.9)
         ax.set_title(f"T = {temperature:g}", fontsize=22, loc="left", **text)
         ax.set_xticks(range(5), list("abcde"), fontsize=18, **text)

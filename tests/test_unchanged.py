@@ -1,0 +1,118 @@
+"""Which tests are left out: those that have passed and cannot come out otherwise."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from book_source import ROOT
+from test_verification import run_tests
+
+TESTS = {
+    "test_alone.py": "def test_alone(): pass\n",
+    "test_imports.py": "from package import number\ndef test_number(): assert number == 1\n",
+    "test_reads.py": """\
+        from pathlib import Path
+        import helper
+        def test_text(): assert helper.text() == "a"
+        def test_folder(): assert list((Path(__file__).parent / "folder").iterdir())
+        """,
+    "test_fails.py": "def test_passes(): pass\ndef test_fails(): assert False\n",
+    "test_declared.py": """\
+        from pathlib import Path
+        import pytest
+        HERE = Path(__file__).parent
+        def depends(item):
+            name = item.name[-2]
+            return name, [HERE / f"{name}.txt"]
+        @pytest.mark.parametrize("name", ["x", "y"])
+        def test_declared(name): (HERE / "other.txt").read_text()
+        """,
+    "helper.py": """\
+        from pathlib import Path
+        def text(): return (Path(__file__).parent / "data.txt").read_text()
+        """,
+    "data.txt": "a",
+    "x.txt": "",
+    "y.txt": "",
+    "other.txt": "",
+    "folder/file.txt": "",
+}
+ALL = 8
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A small project, whose tests have run once; one of them fails."""
+    root = tmp_path.resolve()
+    (root / "tests").mkdir()
+    shutil.copytree(ROOT / "sphinx_extensions", root / "sphinx_extensions")
+    for name in ("conftest", "run_report", "strategies", "unchanged"):
+        shutil.copy(ROOT / "tests" / f"{name}.py", root / "tests")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copy(ROOT / "package-lock.json", root)
+    (root / "package").mkdir()
+    (root / "package" / "__init__.py").write_text("number = 1\n")
+    for name, text in TESTS.items():
+        path = root / "tests" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(re.sub("^        ", "", text, flags=re.MULTILINE))
+    assert ran(root) == ALL
+    return root
+
+
+def ran(root: Path, *options: str) -> int:
+    """How many tests a run does not leave out."""
+    said = run_tests(root, "--affected", "-o", "pythonpath=sphinx_extensions .", *options)
+    counts = re.findall(r"(\d+) (?:passed|failed)", said.splitlines()[-1])
+    assert counts or "deselected" in said, said
+    return sum(map(int, counts))
+
+
+def test_what_has_passed_is_left_out_and_what_failed_is_not(root: Path) -> None:
+    assert ran(root) == 1
+    assert ran(root, "-n", "2") == 1
+    said = run_tests(root, "--affected", "-o", "pythonpath=sphinx_extensions .")
+    assert f"{ALL - 1} tests left out" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "again"),
+    [
+        ("tests/test_alone.py", 2),
+        ("package/__init__.py", 2),
+        ("tests/data.txt", 3),  # the whole file whose test reads it
+        ("tests/folder/new.txt", 3),
+        ("tests/helper.py", 3),
+        ("tests/x.txt", 2),
+        ("tests/other.txt", 1),  # the file says what it depends on
+        ("tests/conftest.py", ALL),
+        ("pyproject.toml", ALL),
+        ("tests/unrelated.py", 1),
+    ],
+)
+def test_a_change_repeats_what_depends_on_it(file: str, again: int, root: Path) -> None:
+    path = root / file
+    before = path.read_text() if path.exists() else ""
+    comment = "" if file == "tests/data.txt" else "\n# changed\n"
+    path.write_text(before + comment if comment else "a ")
+    if file == "tests/data.txt":
+        path.write_text("b")
+    assert ran(root) == again
+
+
+def test_two_runs_add_up(root: Path) -> None:
+    (root / "_build" / "passed.json").unlink()
+    assert ran(root, "-k", "alone or number", "-n", "2") == 2
+    assert ran(root, "-k", "not fails") == ALL - 4
+    assert ran(root) == 2
+    record = json.loads((root / "_build" / "passed.json").read_text())
+    assert "tests/test_declared.py x" in record
+
+
+def test_a_run_of_nothing_but_what_has_passed_succeeds(root: Path) -> None:
+    said = run_tests(root, "--affected", "-o", "pythonpath=sphinx_extensions .", "-k", "alone")
+    assert "1 deselected" in said or "deselected" in said
