@@ -191,7 +191,7 @@ class LanguageModel:
         return logits.reshape(*ids.shape, -1)
 
     @torch.no_grad()
-    def log_probs(self, ids: Tensor, positions: int = 1024) -> Tensor:
+    def log_probs(self, ids: Tensor, positions: int = 256) -> Tensor:
         """Log-probability of each token of a text given those before it.
 
         Parameters

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,7 @@ from failed_cell import FailedCell, explain_in
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_client.manager import AsyncKernelManager
+from kernels import server
 from myst_nb.core.config import NbParserConfig
 from myst_nb.core.read import create_nb_reader
 from myst_parser.config.main import MdParserConfig
@@ -115,7 +117,12 @@ class FailedChaptersError(SphinxError):
     category = "The book is not built"
 
 
-def run(chapter: Chapter, limit: int, settings: Mapping[str, str] = MappingProxyType({})) -> Run:
+def run(
+    chapter: Chapter,
+    limit: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    command: Sequence[str] | None = None,
+) -> Run:
     """Run all cells in a new process.
 
     Parameters
@@ -126,6 +133,8 @@ def run(chapter: Chapter, limit: int, settings: Mapping[str, str] = MappingProxy
         Of a cell, in seconds of the clock.
     settings
         Environment variables besides those of this process.
+    command
+        The command of a kernel without its file, from ``kernels.server``; or that of Jupyter.
     """
     start = time.monotonic()
     # Connected by files: no port is opened, and no kernel warns that others could listen. Their
@@ -134,12 +143,13 @@ def run(chapter: Chapter, limit: int, settings: Mapping[str, str] = MappingProxy
         manager = AsyncKernelManager(
             kernel_name="python3", transport="ipc", connection_file=f"{folder}/k"
         )
+        if command is not None and manager.kernel_spec is not None:
+            manager.kernel_spec.argv = [*command, "-f", "{connection_file}"]
         place = {"metadata": {"path": str(chapter.path.parent)}}
         client = NotebookClient(
             chapter.notebook, km=manager, timeout=limit, resources=place, record_timing=False
         )
-        environment = {"OMP_NUM_THREADS": "1", **os.environ, **settings}
-        with client.setup_kernel(cleanup_kc=True, env=environment):
+        with client.setup_kernel(cleanup_kc=True, env=environment(settings)):
             for index, cell in enumerate(chapter.notebook.cells):
                 try:
                     client.execute_cell(cell, index)
@@ -152,6 +162,11 @@ def run(chapter: Chapter, limit: int, settings: Mapping[str, str] = MappingProxy
     for cell in chapter.notebook.cells:
         merge_streams(cell.get("outputs", []))
     return Run(time.monotonic() - start, peak)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a kernel, which computes with one thread unless something is said."""
+    return {"OMP_NUM_THREADS": "1", **os.environ, **settings}
 
 
 def ask(client: NotebookClient, code: str) -> str:
@@ -184,9 +199,14 @@ def run_all(
 
     def run_one(chapter: Chapter) -> Run:
         with steps.doing(chapter.page.removeprefix("book/")):
-            return run(chapter, limit, settings)
+            return run(chapter, limit, settings, command)
 
-    with Steps("Running chapters", len(todo)) as steps, ThreadPoolExecutor(AT_ONCE) as pool:
+    with (
+        Steps("Running chapters", len(todo)) as steps,
+        # One chapter alone starts sooner with what it needs itself.
+        server(environment(settings)) if len(todo) > 1 else nullcontext() as command,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
         runs = {pool.submit(run_one, chapter): chapter for chapter in todo}
         try:
             for future in as_completed(runs):

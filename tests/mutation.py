@@ -6,16 +6,20 @@ other libraries once: what costs seconds a run is paid once.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import gc
 import multiprocessing
 import os
 import shutil
 import sys
+from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
 from checks import ROOT, Mutant
+from dependencies import Project
 
 LIBRARIES = [
     *("torch", "scipy.stats", "sympy", "mpmath", "sklearn", "transformers"),
@@ -35,6 +39,9 @@ class Faults:
         self.failed: set[str] = set()
         self.invalid: list[str] = []
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.option.tbstyle = "native"  # the others quote sources, which takes long
+
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if item.name.partition("[")[0] in self.failed:
             pytest.skip("failed already")
@@ -46,7 +53,11 @@ class Faults:
             self.invalid.append(call.excinfo.exconly())
         self.failed.add(item.name.partition("[")[0])
         if self.failed >= self.expected:
-            item.session.shouldstop = "all have failed"
+            item.session.shouldfail = "all have failed"
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.invalid.append(str(report.longrepr).strip().splitlines()[-1])
 
 
 def replace_once(text: str, old: str, new: str) -> str:
@@ -56,11 +67,30 @@ def replace_once(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def copy_with(mutant: Mutant, where: Path) -> None:
-    """Copy what the tests import, byte code included, and make the fault in the copy."""
+@cache
+def compile_all() -> None:
+    """Compile all sources once: a test file takes a process longer to compile than to run."""
     for folder in ("omnivault", "tests", "sphinx_extensions"):
-        shutil.copytree(ROOT / folder, where / folder)
-    shutil.copy(ROOT / "pyproject.toml", where)
+        compileall.compile_dir(ROOT / folder, quiet=2)
+
+
+@cache
+def needed(tests: str) -> list[Path]:
+    """Return the files that a test file imports, directly or not, byte code included."""
+    compile_all()
+    # pytest imports plugins by their names.
+    plugins = [ROOT / "tests" / f"{name}.py" for name in ("conftest", "run_report", "unchanged")]
+    files = Project(ROOT).files(ROOT / tests, Path(__file__).resolve(), *plugins)
+    compiled = [Path(cache_from_source(str(path))) for path in files if path.suffix == ".py"]
+    return [*files, *(path for path in compiled if path.is_file()), ROOT / "pyproject.toml"]
+
+
+def copy_with(mutant: Mutant, where: Path) -> None:
+    """Copy what the tests need, and make the fault in the copy."""
+    for file in {*needed(mutant.tests), ROOT / mutant.file}:
+        copy = where / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
     path = where / mutant.file
     path.write_text(
         replace_once(path.read_text(encoding="utf-8"), mutant.old, mutant.new), encoding="utf-8"
@@ -85,17 +115,12 @@ def run_in(where: Path, tests: str, expected: tuple[str, ...]) -> None:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     options = [f"{tests}::{test}" for test in expected]
     options += ["-p", "_hypothesis_pytestplugin", "--hypothesis-profile=mutant"]
-    # Nobody reads the tracebacks, and without what makes them helpful a run takes a third of the
-    # time: assertions rewritten, sources quoted, objects that refer to one another collected.
-    options += ["-q", "--tb=native", "--assert=plain"]
-    options += [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:unraisableexception",
-        "-p",
-        "no:threadexception",
-    ]
+    # Nobody reads what pytest writes, and without what makes that helpful a run takes a fraction of
+    # the time: assertions rewritten, sources quoted, patches proposed, doctests looked for, objects
+    # that refer to one another collected.
+    options += ["--assert=plain", "-o", "addopts=--strict-markers"]
+    for plugin in ("terminal", "cacheprovider", "unraisableexception", "threadexception"):
+        options += ["-p", f"no:{plugin}"]
     with (
         (where / "log").open("w") as log,
         contextlib.redirect_stdout(log),
@@ -103,7 +128,7 @@ def run_in(where: Path, tests: str, expected: tuple[str, ...]) -> None:
     ):
         code = pytest.main(options, plugins=[faults])
     problems = [f"{name} passes all the same" for name in expected if name not in faults.failed]
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not faults.invalid:
         problems = [(where / "log").read_text()[-3000:]]
     problems += [f"this is no fault of the formula: {line}" for line in faults.invalid[:1]]
     (where / "problems").write_text("\n".join(problems), encoding="utf-8")

@@ -7,7 +7,8 @@ precision) and gap_i = (max z - z_i) / T:
   exp turns that absolute error 3 u gap_i into a relative one;
 - the same errors reach every p through the sum, weighted by p: 3 u <p, gap>;
 - torch adds K terms in cascade: 4 u log2(K + 1) covers it;
-- exp, log, the quotient and the last rounding are a few u each: 8 u together;
+- exp and log are within 4 units in the last place, 8 u each, and the quotient and the last
+  rounding u each: 20 u covers them;
 - half precision rounds once more, by its own u.
 """
 
@@ -174,7 +175,7 @@ def _gap(z: Tensor, dim: int, temperature: float) -> tuple[Tensor, Tensor, Tenso
 
 
 def _cascade(z: Tensor, dim: int) -> float:
-    return 4 * math.log2(z.shape[dim] + 1) + 8
+    return 4 * math.log2(z.shape[dim] + 1) + 20
 
 
 def softmax_bound(z: Tensor, temperature: float = 1.0, dim: int = -1) -> Tensor:

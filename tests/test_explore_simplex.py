@@ -40,7 +40,7 @@ def test_values_are_those_of_omnivault() -> None:
 
         path = torch.tensor(values["path"], dtype=torch.float64)
         between = torch.stack([softmax(z, temperature=T) for T in along])
-        expected = torch.cat([limit[None], between, torch.full((1, 3), 1 / 3).double()])
+        expected = torch.cat([limit[None], between, torch.full((1, 3), 1 / 3, dtype=torch.float64)])
         assert_near(path, expected)
         # The line has no visible jump at its ends: at most 2 pixels of 320.
         assert (path[1] - path[0]).abs().max() < 0.005

@@ -344,14 +344,16 @@ def test_subtracting_the_maximum_changes_no_bit(data: st.DataObject) -> None:
 @given(st.data(), temperatures(1e-3, 1e3))
 def test_any_finite_logits_have_finite_shares(data: st.DataObject, temperature: float) -> None:
     for dtype in SINGLE_DOUBLE:
-        z = data.draw(finite_rows(dtype))
-        p = softmax(z, temperature=temperature)
-        assert not p.isnan().any()
-        k, u = len(z), unit(dtype)
-        # The sum that divides takes K - 1 roundings in any order, each quotient one.
-        assert_within(total(exactly(p)), 1, (k + 2) * u)
-        # exp(0) over a sum in [1, K].
-        assert (1 - (k + 2) * u) / k <= p.max().item() <= 1
+        # The largest there are, too, which any T below 1 takes beyond the format.
+        extreme = torch.finfo(dtype).max * torch.tensor([1.0, -1.0, 0.5], dtype=dtype)
+        for z in (extreme, data.draw(finite_rows(dtype))):
+            p = softmax(z, temperature=temperature)
+            assert not p.isnan().any()
+            k, u = len(z), unit(dtype)
+            # The sum that divides takes K - 1 roundings in any order, each quotient one.
+            assert_within(total(exactly(p)), 1, (k + 2) * u)
+            # exp(0) over a sum in [1, K].
+            assert (1 - (k + 2) * u) / k <= p.max().item() <= 1
 
 
 @pytest.mark.statement("max-shift")

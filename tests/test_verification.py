@@ -156,11 +156,15 @@ def small_project(root: Path) -> Path:
 
 
 def run_tests(root: Path, *options: str) -> str:
+    return run_of_tests(root, *options).stdout
+
+
+def run_of_tests(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "tests"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     return subprocess.run(
         command, cwd=root, env=environment, capture_output=True, encoding="utf-8", check=False
-    ).stdout
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import sys
 import time
 from collections.abc import Generator, Iterable
@@ -28,7 +29,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-import torch
 from checks import HOW, ROOT
 from dependencies import Project
 
@@ -71,7 +71,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if name.endswith(".py") and imported():
         return  # by whichever test came first; "code" has what each imports
-    read.setdefault(current, set()).add(name)
+    read.setdefault(current, set()).add(relative(name))
 
 
 def imported() -> bool:
@@ -85,10 +85,14 @@ def imported() -> bool:
     return False
 
 
+def relative(path: Path | str) -> str:
+    return Path(path).relative_to(ROOT).as_posix()
+
+
 @cache
 def digest(name: str) -> str:
     """Name what a file holds, or the names in a folder; empty if it is gone."""
-    path = Path(name)
+    path = ROOT / name
     if path.is_dir():
         names = [x.name for x in path.iterdir() if x.name[0] != "." and x.name != "__pycache__"]
         found = "\n".join(sorted(names)).encode()
@@ -101,7 +105,7 @@ def digest(name: str) -> str:
 
 def files(folder: Path, patterns: Iterable[str]) -> set[str]:
     return {
-        str(path)
+        relative(path)
         for pattern in patterns
         for path in folder.glob(pattern)
         if path.is_file() and path.suffix != ".pyc"
@@ -120,7 +124,7 @@ def settings() -> str:
 
     browser = installed_browser()
     known = [os.environ.get(name, "") for name in SETTINGS]
-    known += [torch.backends.cpu.get_cpu_capability(), digest(str(ROOT / "package-lock.json"))]
+    known += [platform.platform(), digest("package-lock.json")]
     known += [browser or "", str(os.stat(browser).st_mtime_ns) if browser else ""]
     return repr(known)
 
@@ -258,9 +262,11 @@ class Unchanged:
         self.codes |= output.get("codes", {})
         self.left_out = max(self.left_out, output.get("left_out", 0))
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         global current
         current = ""
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.left_out:
+            session.exitstatus = pytest.ExitCode.OK
         if hasattr(self.config, "workeroutput"):
             told = {"codes": self.codes, "left_out": self.left_out}
             told["read"] = {group: sorted(names) for group, names in read.items()}
@@ -301,5 +307,5 @@ def programs() -> frozenset[str]:
 
 
 def changed_since(name: str, start: float) -> bool:
-    path = Path(name)
+    path = ROOT / name
     return path.is_file() and path.stat().st_mtime > start
