@@ -244,8 +244,8 @@ def test_there_and_back(
     # in proportion, and the mean by as much; the softmax takes 3 u of either.
     again = family.from_natural(back, minimal=minimal).probs
     largest = back.double().abs().amax() if back.numel() else 0.0
-    off = u * (4 * largest + 16) + of_log * (3 * largest + 4)
-    assert_within(again, p.double(), p.double() * off + 2 * smallest(dtype))
+    moved = u * (4 * largest + 16) + of_log * (3 * largest + 4)
+    assert_within(again, p.double(), p.double() * moved + 2 * smallest(dtype))
     relative = softmax_bound(logits) / logits.double().softmax(-1)
     if minimal:
         logs = logits.double().log_softmax(-1).abs()  # in float64, to 8 u

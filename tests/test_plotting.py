@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from strategies import unit
+from strategies import assert_within, unit
 from torch import Tensor
 
 from omnivault import plotting
@@ -239,13 +239,13 @@ def test_simplex_paths_start_in_the_cold_limit_and_pass_through_temperature_one(
     plotting.simplex_paths(ax, {"tie": torch.tensor([2.0, 2.0, 0.0])})
     curve, cold, one = (points(line) for line in ax.lines)
     corners = plotting.simplex_points(torch.eye(3, dtype=torch.float64))
-    near = {"rtol": 0, "atol": 8 * unit(torch.float64)}  # sums of three
-    torch.testing.assert_close(curve[0], corners[:2].mean(0), **near)
-    torch.testing.assert_close(cold[0], corners[:2].mean(0), **near)
+    near = 8 * unit(torch.float64)  # sums of three
+    assert_within(curve[0], corners[:2].mean(0), near)
+    assert_within(cold[0], corners[:2].mean(0), near)
     # At T = 10,000 the probabilities are within 2/T of the limit.
     torch.testing.assert_close(curve[-1], corners.mean(0), rtol=0, atol=2e-4)
     p = softmax(torch.tensor([2.0, 2.0, 0.0], dtype=torch.float64))
-    torch.testing.assert_close(one[0], plotting.simplex_points(p), **near)
+    assert_within(one[0], plotting.simplex_points(p), near)
 
 
 def test_exponent_ranges_meet_at_the_borders() -> None:
@@ -265,10 +265,10 @@ def test_exponent_ranges_meet_at_the_borders() -> None:
 def test_simplex_corners_are_one_apart_and_the_center_is_in_the_middle() -> None:
     corners = plotting.simplex_points(torch.eye(3, dtype=torch.float64))
     expected = torch.ones(3, 3, dtype=torch.float64) - torch.eye(3, dtype=torch.float64)
-    near = {"rtol": 0, "atol": 8 * unit(torch.float64)}  # sums of three, and a root of 3
-    torch.testing.assert_close(torch.cdist(corners, corners), expected, **near)
+    near = 8 * unit(torch.float64)  # sums of three, and a root of 3
+    assert_within(torch.cdist(corners, corners), expected, near)
     center = plotting.simplex_points(torch.full((3,), 1 / 3, dtype=torch.float64))
-    torch.testing.assert_close(center, corners.mean(0), **near)
+    assert_within(center, corners.mean(0), near)
 
 
 def test_temperature_color_goes_from_cold_to_hot_and_stops_at_the_ends() -> None:
