@@ -165,8 +165,13 @@ def run(
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a kernel, which computes with one thread unless something is said."""
-    return {"OMP_NUM_THREADS": "1", **os.environ, **settings}
+    """Return the variables of a kernel, which computes with one thread unless something is said.
+
+    Large tensors that are freed go back to the system at once (glibc; elsewhere it does nothing),
+    so that chapters that run beside one another take what they need and no reserves.
+    """
+    ours = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(8 * 2**20)}
+    return {**ours, **os.environ, **settings}
 
 
 def ask(client: NotebookClient, code: str) -> str:

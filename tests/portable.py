@@ -5,10 +5,11 @@ threads: the last digits differ. Here both are told to do without, so that one m
 several. Every chapter runs under every setting, and what it prints has to be what the page shows;
 then the tests of the statements and of the package run, which have to pass.
 
-    python tests/portable.py [PAGE ...] [--setting NAME ...]
+    python tests/portable.py [PAGE ...] [--setting NAME ...] [--quick]
 
-With pages, those alone run, and no tests. What may differ stands in ``portable.toml``, with the
-reasons; anything else that differs is printed and fails.
+With pages, those alone run, and no tests; ``--quick`` takes three chapters and the tests of the
+statements. What may differ stands in ``portable.toml``, with the reasons; anything else that
+differs is printed and fails.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ TESTS = [
         )
     ),
 ]
+
+
+# The chapters whose cells hold floats to the tightest bounds.
+QUICK = ["softmax/first_principles", "softmax/numerics", "sampling/production"]
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,9 @@ def run_chapters(pages: list[str], setting: str) -> list[str]:
     return problems + [f"{chapter.page} fails" for chapter in failed]
 
 
-def run_tests(setting: str) -> list[str]:
-    """Run the tests of the package and of the statements under a setting."""
-    paths = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
+def run_tests(setting: str, patterns: list[str]) -> list[str]:
+    """Run tests under a setting."""
+    paths = [str(path) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *paths]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **SETTINGS[setting]}
     environment.pop("PYTHONPATH", None)
@@ -147,13 +152,16 @@ def main() -> int:
         "pages", nargs="*", help="such as softmax/numerics; all, and the tests, if none"
     )
     parser.add_argument("--setting", action="append", choices=SETTINGS, help="or all of them")
+    parser.add_argument("--quick", action="store_true", help="the part that each landing has")
     arguments = parser.parse_args()
+    pages = arguments.pages or (QUICK if arguments.quick else [])
+    tests = ["tests/test_statements_*.py"] if arguments.quick else [] if pages else TESTS
     problems: dict[str, list[str]] = {}
     for setting in arguments.setting or SETTINGS:
         print(f"--- {setting}", flush=True)
-        problems[setting] = run_chapters(arguments.pages, setting)
-        if not arguments.pages:
-            problems[setting] += run_tests(setting)
+        problems[setting] = run_chapters(pages, setting)
+        if tests:
+            problems[setting] += run_tests(setting, tests)
     for setting, found in problems.items():
         print(f"--- {setting}: {'nothing differs' if not found else f'{len(found)} problems'}")
         print("\n".join(found), end="\n" * bool(found))

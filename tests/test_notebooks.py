@@ -177,7 +177,7 @@ def test_the_first_cell_installs_only_what_is_missing() -> None:
     package = f"git+{REPOSITORY}@{commit()}"
     assert first_cell(sources, package).source.splitlines() == [
         "# Installs what the notebook needs, where it is missing.",
-        "# The notebook computes in 1.5 GB of memory.",
+        "# The notebook computes in 2 GB of memory.",
         "from importlib.util import find_spec",
         "",
         'if find_spec("omnivault") is None:',

@@ -70,15 +70,16 @@ class LiveFigure:
         self.title = title
         self.data = dict(data)
         self._first = dict(state or {})
-        for control, value in self._first.items():
-            self._check(control, value)
+        if self._first:
+            asked = {"name": self.name, "data": self.data, "id": ""}
+            controls = {c["name"]: c for c in _answer(asked)["controls"] if "name" in c}
+            for control, value in self._first.items():
+                self._check(controls, control, value)
         digest = hashlib.sha256(json.dumps([self.data, self._first]).encode()).hexdigest()
         self.id = f"{name.replace('_', '-')}-{digest[:8]}"
 
-    def _check(self, name: str, value: object) -> None:
+    def _check(self, controls: Mapping[str, dict[str, Any]], name: str, value: object) -> None:
         """Refuse a state that no reader could reach."""
-        asked = {"name": self.name, "data": self.data, "id": ""}
-        controls = {c["name"]: c for c in _answer(asked)["controls"] if "name" in c}
         if name not in controls:
             raise ValueError(f"{self.name} has no control {name!r}; it has {list(controls)}")
         control = controls[name]
