@@ -112,7 +112,7 @@ mutants: $(INSTALLED) ## make small faults in the package and count those that t
 lint: $(INSTALLED) ## style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
 scores: $(BUILT) $(CHECKERS) ## print Lighthouse's scores of every page, medians of three runs

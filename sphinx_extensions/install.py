@@ -44,15 +44,17 @@ def main(arguments: list[str]) -> int:
     start, megabytes, said = time.monotonic(), 0.0, []
     total = pins(arguments)
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-    pip = subprocess.Popen(
-        [*command, "--progress-bar", "off", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    assert pip.stdout is not None
-    with Steps("Installing packages", total) as steps:
+    with (
+        subprocess.Popen(
+            [*command, "--progress-bar", "off", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as pip,
+        Steps("Installing packages", total) as steps,
+    ):
+        assert pip.stdout is not None
         if total:
             steps.say(f"{total} packages")
         for line in pip.stdout:

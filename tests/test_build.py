@@ -225,8 +225,17 @@ def test_a_cell_that_fails_is_reported_once_with_its_values(history: dict[str, S
 
 
 def test_addresses_come_from_the_environment(tmp_path: Path) -> None:
-    root = make_book(tmp_path, GOOD)
+    root = make_book(tmp_path, f"{GOOD}\n```{{code-cell}} ipython3\n1 + 1\n```\n")
     url, repository = "https://book.example/logits/", "https://code.example/us/logits"
+    unknown_commit = build(root, BOOK_URL=url, BOOK_REPOSITORY=repository)
+    assert unknown_commit.code != 0
+    assert "the sources are no checkout of it" in unknown_commit.said
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "-m", "All"]):
+        subprocess.run([*git, *words], cwd=root, check=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, encoding="utf-8", check=True
+    ).stdout.strip()
     pages = []
     for environment in (
         {"BOOK_URL": url.rstrip("/"), "BOOK_REPOSITORY": repository},
@@ -239,6 +248,8 @@ def test_addresses_come_from_the_environment(tmp_path: Path) -> None:
         pages.append((html / "book" / "tiny.html").read_text(encoding="utf-8"))
         found = {path.name for path in html.iterdir()}
         lost = (html / "404.html").read_text(encoding="utf-8")
+        notebook = (html / "notebooks" / "tiny.ipynb").read_text(encoding="utf-8")
+        assert (f"git+{repository}@{head}" in notebook) == bool(environment["BOOK_URL"])
         if environment["BOOK_URL"]:
             sitemap = ElementTree.parse(html / "sitemap.xml").getroot()
             assert [place.text for place in sitemap.iter() if place.tag.endswith("loc")] == [
@@ -288,21 +299,19 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Build:
     root = make_book(tmp_path_factory.mktemp("faulty"), GOOD)
     chapters = []
     for number, text in enumerate(text for text, _ in FAULTS.values()):
-        (root / "book" / f"fault{number}.md").write_text(f"{FRONT_MATTER}{text}\n", "utf-8")
+        start = FRONT_MATTER if "code-cell" in text else "# Tiny\n\n"
+        (root / "book" / f"fault{number}.md").write_text(f"{start}{text}\n", "utf-8")
         chapters.append(f"  - file: book/fault{number}\n")
     toc = root / "_toc.yml"
     toc.write_text(toc.read_text() + "chapters:\n" + "".join(chapters), encoding="utf-8")
     return build(root)
 
 
-LINE = len(FRONT_MATTER.splitlines()) + 1
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_fails_the_build(fault: str, faulty: Build) -> None:
     page = f"fault{list(FAULTS).index(fault)}.md"
     assert faulty.code != 0, faulty.said
-    warning = FAULTS[fault][1].format(page=page, line=LINE)
+    warning = FAULTS[fault][1].format(page=page, line=3)
     assert warning in faulty.said, faulty.said
 
 

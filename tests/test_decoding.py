@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -836,12 +837,12 @@ def test_decoding_is_that_of_transformers(
     )
     assert ours.ids.flatten(0, 1).tolist() == theirs.sequences.tolist()
     # Errors of 16 log-probabilities add up like the root of their number.
-    off: dict[str, float] = {"rtol": 0, "atol": 4 * ROUNDING}
-    torch.testing.assert_close(ours.scores.flatten(), theirs.sequences_scores.double(), **off)
+    near = partial(torch.testing.assert_close, rtol=0, atol=4 * ROUNDING)
+    near(ours.scores.flatten(), theirs.sequences_scores.double())
     for row, log_prob in zip(ours.ids[:, 0], ours.log_probs[:, 0], strict=True):
         start = prompt.shape[1]
         length = start + len(new_tokens(row, start, end))
         total = model.log_probs(row[:length])[start - 1 :].double().sum()
-        torch.testing.assert_close(log_prob, total, **off)
+        near(log_prob, total)
     if end is not None:
         assert int((ours.ids[:, :, prompt.shape[1] :] == end).sum()) > 0

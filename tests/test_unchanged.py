@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from book_source import ROOT
-from test_verification import run_tests, run_of_tests
+from test_verification import run_of_tests, run_tests
 
 TESTS = {
     "test_alone.py": "def test_alone(): pass\n",

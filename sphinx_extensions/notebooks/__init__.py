@@ -61,7 +61,7 @@ def linker(app: Sphinx, page: str) -> Any:
 
     def target(link: nodes.reference) -> str:
         if not link.get("internal"):
-            return str(link["refuri"])
+            return str(link.get("refuri", ""))  # none where a link leads nowhere: a warning says so
         address, _, anchor = link.get("refuri", "").partition("#")
         if not address:
             return ""
