@@ -17,6 +17,15 @@ CHECKS = checks(ROOT)
 MUTANTS = mutants(ROOT)
 
 
+def depends(item: pytest.Item) -> tuple[str, list[Path]] | None:
+    """A fault depends on the tests and the faults of its chapter alone (unchanged.py)."""
+    mutant = getattr(item, "callspec", None) and item.callspec.params.get("mutant")  # type: ignore[attr-defined]
+    if not isinstance(mutant, Mutant):
+        return None
+    faults = ROOT / "tests" / "mutants" / f"{mutant.chapter}.toml"
+    return mutant.chapter, [ROOT / mutant.tests, ROOT / mutant.file, faults]
+
+
 @pytest.mark.mutant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
 def test_the_checks_catch_the_fault(mutant: Mutant, tmp_path: Path) -> None:
