@@ -81,12 +81,12 @@ def listed() -> list[MayDiffer]:
 
 
 def text(cell: NotebookNode) -> str:
-    """What a cell gave, as text: what it printed, its value, and the numbers for the prose."""
+    """What a cell shows, as text. Numbers for the prose have all their digits: they are left out."""
     parts = []
     for output in cell.get("outputs", []):
         parts.append(output.get("text", ""))
         for kind, value in sorted(output.get("data", {}).items()):
-            if kind.endswith("text/plain"):
+            if kind == "text/plain":
                 parts.append(f"{value}\n")
     return "".join(parts)
 
