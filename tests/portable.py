@@ -81,7 +81,7 @@ def listed() -> list[MayDiffer]:
 
 
 def text(cell: NotebookNode) -> str:
-    """What a cell shows, as text. Numbers for the prose have all their digits: they are left out."""
+    """What a cell shows, as text; not the numbers for the prose, which have all their digits."""
     parts = []
     for output in cell.get("outputs", []):
         parts.append(output.get("text", ""))
