@@ -58,6 +58,7 @@ class Environment:
         return kept | {
             "OMP_NUM_THREADS": "1",  # as in the build: the last digits are compared
             "PIP_CONSTRAINT": str(self.constraints),
+            "PIP_COMPILE": "no",  # of gigabytes; what is imported compiles itself
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,11 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from environments import NAMES, Environment, built, code, new_environment, pinned
+from book_source import ROOT
+from dependencies import Project
+from environments import NAMES, NOTEBOOKS, Environment, built, code, new_environment, pinned
 from nbformat import NotebookNode
-from notebooks.cells import first_cell, pins
+from notebooks.cells import DATA, first_cell, pins
 from packaging.version import Version
-from run_chapters import merge_streams
+from run_chapters import Chapter, merge_streams
+
+PROJECT = Project(ROOT)
 
 
 def needs(name: str) -> list[str]:
@@ -23,6 +28,19 @@ def needs(name: str) -> list[str]:
 
 # Those that need little come first, so that none of them finds what a later one installs.
 IN_ORDER = sorted(NAMES, key=lambda name: (len(needs(name)), name))
+
+
+def depends(item: pytest.Item) -> tuple[str, list[Path]]:
+    """A notebook depends on its cells and what they import, not on its text (unchanged.py)."""
+    callspec = getattr(item, "callspec", None)
+    names = [callspec.params["name"]] if callspec else LIKE_COLAB
+    notebooks = [built(name) for name in names]
+    # The first cell names the commit; what else it says comes from the files below.
+    shown = [(cell.source, given(cell)) for notebook in notebooks for cell in code(notebook)[1:]]
+    files = {ROOT / name for name in ("pyproject.toml", "requirements.txt", DATA)}
+    for name, notebook in zip(names, notebooks, strict=True):
+        files |= Chapter(name, NOTEBOOKS / name, notebook).files(PROJECT)
+    return f"{names} {hashlib.sha256(repr(shown).encode()).hexdigest()[:16]}", sorted(files)
 
 
 def from_here(name: str, environment: Environment) -> NotebookNode:
@@ -62,6 +80,7 @@ def test_a_notebook_gives_what_its_page_shows(
 
 NEWER = os.environ.get("NEWER_TORCH", "")
 """A version of PyTorch above the pin, for the test of an environment like Colab's."""
+LIKE_COLAB = ["softmax/derivatives.ipynb", "sampling/torch_multinomial.ipynb", "intro.ipynb"]
 
 
 @pytest.mark.skipif(not NEWER, reason="NEWER_TORCH names no version of PyTorch")
@@ -77,8 +96,8 @@ def test_notebooks_leave_a_newer_torch_alone(fresh: Environment, tmp_path: Path)
     assert before is not None
     assert Version(before) > Version(pin)
     assert colab.version("omnivault") is None
-    for name in ("softmax/derivatives", "sampling/torch_multinomial", "intro"):
+    for name in LIKE_COLAB:
         (tmp_path / name).mkdir(parents=True)
-        colab.run(from_here(f"{name}.ipynb", colab), tmp_path / name)
+        colab.run(from_here(name, colab), tmp_path / name)
     assert colab.version("omnivault") is not None
     assert colab.version("torch") == before

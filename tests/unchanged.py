@@ -5,7 +5,8 @@ changed that they depend on. What that is stands in ``_build/passed.json``, by t
 
 - the code that the file imports, directly or not, and the versions of packages (dependencies.py);
 - every file of the project that was read, and every folder that was listed, while its tests ran;
-- the whole site, for tests that are given the site;
+- the whole site, for tests that are given the site; tests of one ``page`` of it depend on that
+  page and on what is no page;
 - all that is not prose or a test, for files that start other programs, which nobody watches.
 
 A test file that knows better defines ``depends``, which takes a test and returns a name for all
@@ -147,13 +148,28 @@ def starts_programs(file: str) -> bool:
 
 def group_of(item: pytest.Item) -> tuple[str, str, bool]:
     """Name the tests that depend on the same; their code; and whether they have to be watched."""
-    file = item.nodeid.partition("::")[0]
+    file = file_of(item)
     depends = getattr(getattr(item, "module", None), "depends", None)
     declared = depends(item) if depends is not None else None
     if declared is None:
-        return file, code(file), True
+        page = page_of(item) if sees_site(item) else ""
+        return f"{file} {page}".rstrip(), code(file), True
     name, also = declared
     return f"{file} {name}", code(file, *also), False
+
+
+def file_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def sees_site(item: pytest.Item) -> bool:
+    return bool({"site", "reader"} & set(getattr(item, "fixturenames", ())))
+
+
+def page_of(item: pytest.Item) -> str:
+    """Name the page that a test is about, if it is one."""
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("page", "")) if callspec else ""
 
 
 def load() -> Record:
@@ -237,9 +253,10 @@ class Unchanged:
         if watched:
             current = group
             found = read.setdefault(group, set())
-            if {"site", "reader"} & set(getattr(item, "fixturenames", ())):
-                found |= whole_site()
-            if starts_programs(group):
+            found |= read.get(file_of(item), set())  # while it was collected
+            if sees_site(item):
+                found |= site_of(page_of(item))
+            if starts_programs(file_of(item)):
                 found |= programs()
         try:
             return (yield)
@@ -297,8 +314,10 @@ class Unchanged:
 
 
 @cache
-def whole_site() -> frozenset[str]:
-    return frozenset(files(SITE, ["**/*"]))
+def site_of(page: str) -> frozenset[str]:
+    """The files of the site that a test of this page may see; all for a test of no page."""
+    own = [f"{page}.html", "_static/**/*", "_images/**/*"] if page else ["**/*"]
+    return frozenset(files(SITE, own))
 
 
 @cache
