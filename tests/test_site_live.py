@@ -266,13 +266,14 @@ def test_a_step_fits_into_a_frame_of_a_slow_phone(name: str, reader: Readers) ->
     figure = open_figure(this.open(place.page), place)
     blank = reader.browser.new_page()
     works: list[float] = []
-    rounds: list[list[float]] = []
-    for _ in range(5):  # by turns: both meet the same moods of the machine
+    rounds: list[float] = []
+    # Something else that the machine does makes a round slower, never faster: up to five of each,
+    # by turns, so that both meet the same moods of the machine.
+    while len(rounds) < 2 or min(rounds) / min(works) >= FRAME / PHONE:
+        assert len(rounds) < 5, (rounds, works)
         works.append(blank.evaluate(WORK))
-        rounds.append(figure.evaluate(TIMES))
+        times = figure.evaluate(TIMES)
+        assert len(times) >= 24
+        rounds.append(median(times))
     blank.close()
     this.page.context.close()
-    assert min(map(len, rounds)) >= 24
-    # Something else that the machine does makes a round slower, never faster.
-    medians = [median(times) for times in rounds]
-    assert min(medians) / min(works) < FRAME / PHONE, (medians, works)

@@ -10,7 +10,7 @@ import pytest
 from book_source import ROOT, none
 from book_theme import card
 from browser import PAGES, Readers, every_page, serve, slowdown, weight
-from lighthouse import visit
+from lighthouse import Scores, visit
 from matplotlib.image import imread
 
 from omnivault import plotting
@@ -184,16 +184,19 @@ def longest(site: Path) -> str:
 def test_lighthouse(which: str, reader: Readers) -> None:
     pages = {"the first page": PAGES[0], "the longest page": longest(reader.site)}
     url = f"{reader.address}/{pages.get(which, f'book/{which}')}.html"
-    visits = [visit(url, slowdown(reader.browser)) for _ in range(3)]
-    for found in visits:
+    visits: list[Scores] = []
+    # Something else that the machine does makes a visit slower, never faster: one of three has to
+    # be fast.
+    while not any(map(fast, visits)):
+        assert len(visits) < 3, visits
+        visits.append(found := visit(url, slowdown(reader.browser)))
         assert (found.accessibility, found.best_practices, found.seo) == (1, 1, 1), found
         assert found.shift <= 0.02, found
         assert found.kibibytes <= 300, found
-    # Something else that the machine does makes a visit slower, never faster.
-    best = max(visits, key=lambda found: found.performance)
-    assert best.performance >= 0.95, visits
-    assert best.interactive <= 2700, visits
-    assert best.blocking <= 150, visits
+
+
+def fast(found: Scores) -> bool:
+    return found.performance >= 0.95 and found.interactive <= 2700 and found.blocking <= 150
 
 
 @pytest.mark.browser
