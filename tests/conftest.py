@@ -28,6 +28,14 @@ settings.register_profile(
 settings.load_profile("book")
 
 
+# Begun first, so that at the end one worker does not wait for the other.
+LONG = ("test_notebooks_run.py", "test_site_access.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For thousands of small operations: on a busy machine threads wait for one another."""
