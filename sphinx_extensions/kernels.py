@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 LIBRARIES = (
@@ -32,27 +33,30 @@ POSSIBLE = sys.platform == "linux"
 
 
 @contextmanager
-def server(environment: Mapping[str, str]) -> Iterator[list[str] | None]:
+def server(
+    environment: Mapping[str, str], python: Path | str = sys.executable
+) -> Iterator[list[str] | None]:
     """Start the process that loads the libraries, and give the first words of a kernel's command.
 
-    PyTorch reads some variables when it is loaded, so the environment is that of all kernels.
-    Without a server, where none is possible, gives None.
+    PyTorch reads some variables when it is loaded, so the environment is that of all kernels;
+    ``python`` is the program that they run in. Without a server, where none is possible, gives
+    None.
     """
     if not POSSIBLE:
         yield None
         return
     with TemporaryDirectory(prefix="k") as folder:
         address = f"{folder}/s"
-        command = [sys.executable, "-W", "ignore", __file__, "serve", address]
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        try:
-            # It says one word when it listens, and none if it cannot load the libraries.
-            ready = process.stdout.readline()
-            yield [sys.executable, "-S", "-E", __file__, "ask", address] if ready else None
-        finally:
-            process.terminate()
-            process.wait()
+        # -P: what lies beside this file is not to be imported by cells.
+        command = [str(python), "-P", "-W", "ignore", __file__, "serve", address]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            try:
+                # It says one word when it listens, and none if it cannot load the libraries.
+                ready = process.stdout.readline()
+                yield [sys.executable, "-S", "-E", __file__, "ask", address] if ready else None
+            finally:
+                process.terminate()
 
 
 def serve(address: str) -> None:

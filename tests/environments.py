@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import nbformat
 from book_source import ROOT
 from nbformat import NotebookNode
+from run_chapters import Chapter, run
 
 NOTEBOOKS = ROOT / "_build" / "html" / "notebooks"
 NAMES = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb"))
@@ -51,37 +51,34 @@ class Environment:
 
     def variables(self) -> dict[str, str]:
         """What processes in the environment see: nothing of the one that runs the tests."""
-        ours = ("PYTHONPATH", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if name not in ours}
-        if index := os.environ.get("TORCH_INDEX"):
-            kept["PIP_EXTRA_INDEX_URL"] = index
-        return kept | {
-            "OMP_NUM_THREADS": "1",  # as in the build: the last digits are compared
-            "PIP_CONSTRAINT": str(self.constraints),
-            "PIP_COMPILE": "no",  # of gigabytes; what is imported compiles itself
-            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        }
+        index = {"PIP_EXTRA_INDEX_URL": i} if (i := os.environ.get("TORCH_INDEX")) else {}
+        return (
+            dict(os.environ)
+            | index
+            | {
+                "PYTHONPATH": "",
+                "VIRTUAL_ENV": "",
+                "OMP_NUM_THREADS": "1",  # as in the build: the last digits are compared
+                "PIP_CONSTRAINT": str(self.constraints),
+                "PIP_COMPILE": "no",  # of gigabytes; what is imported compiles itself
+                "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            }
+        )
 
-    def run(self, notebook: NotebookNode, folder: Path) -> NotebookNode:
-        """Run all cells in an empty folder, and return the notebook with what they gave."""
-        kernel = self.folder / "kernels" / "new"
-        kernel.mkdir(parents=True, exist_ok=True)
-        start = [str(self.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        spec = {"argv": start, "display_name": "New", "language": "python"}
-        (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    def run(
+        self, notebook: NotebookNode, folder: Path, kernel: list[str] | None = None
+    ) -> NotebookNode:
+        """Run all cells in an empty folder, and return the notebook with what they gave.
+
+        ``kernel`` is the command of a kernel without its file, or None for that of the environment.
+        """
         path = folder / "notebook.ipynb"
         nbformat.write(notebook, path)
-        command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "--kernel_name=new"]
-        ran = subprocess.run(
-            [*command, "--timeout=600", str(path)],
-            env=self.variables() | {"JUPYTER_PATH": str(self.folder)},
-            capture_output=True,
-            text=True,
-        )
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        result: NotebookNode = nbformat.read(path, as_version=4)
+        kernel = kernel or [str(self.python), "-m", "ipykernel_launcher"]
+        ran = run(Chapter(path.stem, path, notebook), 600, self.variables(), kernel)
         path.unlink()
-        return result
+        assert ran.failed is None, ran.failed
+        return notebook
 
 
 def new_environment(folder: Path, constraints: list[str]) -> Environment:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,10 +15,11 @@ import pytest
 from book_source import ROOT
 from dependencies import Project
 from environments import NAMES, NOTEBOOKS, Environment, built, code, new_environment, pinned
+from kernels import server
 from nbformat import NotebookNode
 from notebooks.cells import DATA, first_cell, pins
 from packaging.version import Version
-from run_chapters import Chapter, merge_streams
+from run_chapters import Chapter, environment, merge_streams
 
 PROJECT = Project(ROOT)
 
@@ -67,11 +70,20 @@ def fresh() -> Iterator[Environment]:
         yield environment
 
 
+@pytest.fixture(scope="module")
+def kernel(fresh: Environment) -> Iterator[Callable[[], list[str] | None]]:
+    """Gives the command of a kernel; once there are libraries, of one that has them loaded."""
+    with ExitStack() as stack:
+        variables = environment(fresh.variables())
+        start = cache(lambda: stack.enter_context(server(variables, fresh.python)))
+        yield lambda: None if fresh.version("omnivault") is None else start()
+
+
 @pytest.mark.parametrize("name", IN_ORDER)
 def test_a_notebook_gives_what_its_page_shows(
-    name: str, fresh: Environment, tmp_path: Path
+    name: str, fresh: Environment, kernel: Callable[[], list[str] | None], tmp_path: Path
 ) -> None:
-    ran = fresh.run(from_here(name, fresh), tmp_path)
+    ran = fresh.run(from_here(name, fresh), tmp_path, kernel())
     for before, now in zip(code(built(name))[1:], code(ran)[1:], strict=True):
         assert given(now) == given(before), before.source
     assert not list(tmp_path.iterdir()), "a notebook leaves files behind"
