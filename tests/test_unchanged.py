@@ -31,6 +31,19 @@ TESTS = {
         @pytest.mark.parametrize("name", ["x", "y"])
         def test_declared(name): (HERE / ("other" + ".txt")).read_text()
         """,
+    "test_site.py": """\
+        import pytest
+        @pytest.mark.parametrize("page", ["book/a", "book/b"])
+        def test_page(page, site): assert (site / f"{page}.html").is_file()
+        def test_site(site): assert site.is_dir()
+        """,
+    "conftest.py": """\
+        from pathlib import Path
+        import pytest
+        pytest_plugins = ["unchanged"]
+        @pytest.fixture
+        def site(): return Path(__file__).parent.parent / "_build" / "html"
+        """,
     "helper.py": """\
         from pathlib import Path
         def text(): return (Path(__file__).parent / "data.txt").read_text()
@@ -40,8 +53,11 @@ TESTS = {
     "y.txt": "",
     "other.txt": "",
     "folder/file.txt": "",
+    "../_build/html/book/a.html": "",
+    "../_build/html/book/b.html": "",
+    "../_build/html/_static/book.css": "",
 }
-ALL = 8
+ALL = 11
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +70,13 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "sphinx_extensions" / f"{name}.py", path)
     shutil.copy(ROOT / "tests" / "unchanged.py", root / "tests")
-    (root / "tests" / "conftest.py").write_text('pytest_plugins = ["unchanged"]\n')
     shutil.copy(ROOT / "pyproject.toml", root)
     shutil.copy(ROOT / "package-lock.json", root)
     (root / "package").mkdir()
     (root / "package" / "__init__.py").write_text("number = 1\n")
     for name, text in TESTS.items():
         path = root / "tests" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(re.sub("^        ", "", text, flags=re.MULTILINE))
     assert ran(root) == ALL
     return root
@@ -101,6 +116,8 @@ def test_what_has_passed_is_left_out_and_what_failed_is_not(root: Path) -> None:
         ("tests/helper.py", 3),
         ("tests/x.txt", 2),
         ("tests/other.txt", 1),  # the file says what it depends on
+        ("_build/html/book/a.html", 3),  # the tests of that page, and of the whole site
+        ("_build/html/_static/book.css", 4),
         ("tests/conftest.py", ALL),
         ("tests/unrelated.py", 1),
     ],
