@@ -26,6 +26,9 @@ SITE = BUILD / "html"
 # What a parsed page depends on besides itself and what its cells import.
 READERS = ("sphinx_extensions/**/*.py", "_config.yml", "_toc.yml", "book/references.bib")
 
+# Megabytes: the old site, the new one, parsed pages and outputs of cells are about 70.
+NEEDED = 100
+
 
 def parsed_by() -> str:
     """Name what has parsed the pages."""
@@ -70,6 +73,9 @@ def build() -> bool:
 
 def main() -> int:
     try:
+        free = shutil.disk_usage(ROOT).free // 10**6
+        if free < NEEDED:
+            raise OSError(f"{free} MB are free on the disk of {ROOT}, and {NEEDED} are needed")
         built = build()
     except OSError as error:
         print(f"The book is not built: {error}", file=sys.stderr)

@@ -10,9 +10,11 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import build_book
 import pytest
 from book_source import ROOT, none
 from packaging.requirements import Requirement
@@ -324,6 +326,16 @@ def test_one_warning_is_enough(tmp_path: Path) -> None:
 
 
 # --- make
+
+
+def test_a_full_disk_is_named_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build_book, "build", lambda: pytest.fail("it has begun"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345_678))
+    assert build_book.main() == 1
+    said = capsys.readouterr().err
+    assert f"The book is not built: 12 MB are free on the disk of {ROOT}, and 100 are" in said
 
 
 def test_help_lists_the_commands() -> None:
