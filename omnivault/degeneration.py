@@ -228,21 +228,22 @@ def replay(
             f"{RESULTS.name} was made with {kept_settings}, not with {_settings(human)}; "
             "make experiments writes it anew"
         )
-    prompts = human[rows, :PROMPT]
     for writer in ["human", *METHODS]:
         mine = rows[:1] if writer == "beam search" else rows
-        texts, share = human[mine], None
-        if writer != "human":
-            kept = continuations(writer)[mine]
-            texts = torch.cat([prompts[: len(mine)], kept], dim=1)
+        written = human[:, PROMPT:] if writer == "human" else continuations(writer)
+        read, errors, equal = log_probs(writer), [], []
+        for row in mine:
+            prompt, kept = human[row, :PROMPT], written[row]
+            logits = model.logits(torch.cat([prompt, kept]))[PROMPT - 1 : -1]
+            again = logits.log_softmax(-1).gather(-1, kept.unsqueeze(-1)).squeeze(-1)
+            errors.append(again - read[row])
             if writer == "beam search":
-                again = _generate(model, writer, prompts[: len(mine)], mine)[:, PROMPT:]
-                share = (again == kept).double().mean().item()
-            elif writer == "greedy" or torch.backends.mkl.is_available():
-                share = (_draws(model, writer, texts, mine) == kept).double().mean().item()
-        error = (
-            (model.log_probs(texts)[:, PROMPT - 1 :] - log_probs(writer)[mine]).abs().max().item()
-        )
+                ids = _generate(model, writer, prompt.unsqueeze(0), [row])[0, PROMPT:]
+                equal.append(ids == kept)
+            elif writer == "greedy" or (writer in METHODS and torch.backends.mkl.is_available()):
+                equal.append(_draws(logits, writer, row) == kept)
+        error = torch.stack(errors).abs().max().item()
+        share = torch.stack(equal).double().mean().item() if equal else None
         # Written so that nan fails.
         if not (error <= ROUNDING and (share is None or share >= SAME)):
             raise ValueError(
@@ -250,8 +251,8 @@ def replay(
                 f"share of equal tokens {share}, log-probabilities differ by up to {error:.2g}; "
                 "make experiments writes it anew"
             )
-        equal = "" if share is None else f"at least {SAME:.0%} of the tokens equal, "
-        report(f"{writer}: {equal}log-probabilities equal to {ROUNDING}")
+        tokens = "" if share is None else f"at least {SAME:.0%} of the tokens equal, "
+        report(f"{writer}: {tokens}log-probabilities equal to {ROUNDING}")
 
 
 def _settings(human: Tensor) -> dict[str, str]:
@@ -266,21 +267,17 @@ def _settings(human: Tensor) -> dict[str, str]:
     }
 
 
-def _draws(model: LanguageModel, method: str, texts: Tensor, rows: Sequence[int]) -> Tensor:
-    """Choose every token of the continuations again, each after the kept tokens before it."""
+def _draws(logits: Tensor, method: str, row: int) -> Tensor:
+    """Choose every token of a continuation again, each after the kept tokens before it."""
     settings = dict(METHODS[method])
-    typical = settings.pop("typical_p", None)
-    drawn = []
-    for text, row in zip(texts, rows, strict=True):
-        generator = _generator(method, row)
-        logits = model.logits(text)[PROMPT - 1 : -1].index_fill(-1, SPECIAL, -torch.inf)
-        if typical is not None:
-            logits = sampling.typical_p(logits, typical)
-        if method == "greedy":
-            drawn.append(sampling.greedy(logits).tolist())
-            continue
-        drawn.append([sampling.plain_sample(z, generator=generator, **settings) for z in logits])
-    return torch.tensor(drawn)
+    logits = logits.index_fill(-1, SPECIAL, -torch.inf)
+    if (typical := settings.pop("typical_p", None)) is not None:
+        logits = sampling.typical_p(logits, typical)
+    if method == "greedy":
+        return sampling.greedy(logits)
+    generator = _generator(method, row)
+    drawn = [sampling.plain_sample(z, generator=generator, **settings) for z in logits]
+    return torch.stack(drawn)
 
 
 def main() -> None:
