@@ -18,6 +18,7 @@ INSTALLED := $(VENV)/.installed
 # npm empties node_modules before it fills it, so what is in there goes with it.
 KATEX := node_modules/.book
 CHECKERS := node_modules/.checkers
+MODEL := $(VENV)/.model
 BUILT := _build/html/.built
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
 SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions tests -type f \
@@ -34,7 +35,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) $(KATEX) ## make .venv and install what book and test need (they call it)
+setup: $(INSTALLED) $(KATEX) $(MODEL) ## make .venv, install what book and test need (they call it)
 
 # Killed half-way, either of these starts over: .created and .installed come last, and install.py
 # leaves .unfinished where packages were being unpacked.
@@ -69,14 +70,17 @@ $(CHECKERS): package-lock.json | $(INSTALLED)
 	@$(NPM) ci --silent
 	@touch $(KATEX) $@
 
+# Converted here, where a terminal can show how far it is; a chapter that misses it converts it too.
+$(MODEL): $(INSTALLED)
+	@$(BIN)/python -m omnivault.language_model
+	@touch $@
+
 book: $(BUILT) ## build the book; warnings and failing cells are errors
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
-# Executed cells stay cached until their text, or what they import, changes (run_chapters.py). The
-# language model is converted before the chapters run, where a terminal can show how far it is.
-$(BUILT): $(INSTALLED) $(KATEX) $(SOURCES)
+# Executed cells stay cached until their text, or what they import, changes (run_chapters.py).
+$(BUILT): $(INSTALLED) $(KATEX) $(MODEL) $(SOURCES)
 	@mkdir -p _build && touch _build/.started
-	@$(BIN)/python -m omnivault.language_model
 	@$(TOOL) build_book
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
@@ -89,7 +93,7 @@ chapter: $(INSTALLED) ## run one chapter alone, such as make chapter PAGE=softma
 TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --affected -n 2
 STATEMENTS := $(wildcard tests/test_statements_*.py)
 
-test: $(CHECKERS) lint ## check the statements, build the book, run every other test
+test: $(CHECKERS) $(MODEL) lint ## check the statements, build the book, run every other test
 	$(TWO_AT_A_TIME) --dist loadfile --report $(STATEMENTS)
 	$(TWO_AT_A_TIME) --report -m mutant tests/test_mutants.py
 	@$(MAKE) --no-print-directory book
