@@ -33,9 +33,9 @@ TESTS = {
         """,
     "test_site.py": """\
         import pytest
+        def test_site(site): assert site.is_dir()
         @pytest.mark.parametrize("page", ["book/a", "book/b"])
         def test_page(page, site): assert (site / f"{page}.html").is_file()
-        def test_site(site): assert site.is_dir()
         """,
     "conftest.py": """\
         from pathlib import Path

@@ -55,6 +55,8 @@ Record = dict[str, dict[str, Any]]
 read: dict[str, set[str]] = {}
 """By group: what was read or listed while it was collected or its tests ran."""
 current = ""
+COLLECTING = "collecting "
+"""Stands before the name of a file in whose place its tests are only being found."""
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -221,7 +223,7 @@ class Unchanged:
         global current
         outside = current
         if isinstance(collector, pytest.Module):
-            current = collector.nodeid
+            current = COLLECTING + collector.nodeid
         try:
             return (yield)
         finally:
@@ -253,7 +255,7 @@ class Unchanged:
         if watched:
             current = group
             found = read.setdefault(group, set())
-            found |= read.get(file_of(item), set())  # while it was collected
+            found |= read.get(COLLECTING + file_of(item), set())
             if sees_site(item):
                 found |= site_of(page_of(item))
             if starts_programs(file_of(item)):
