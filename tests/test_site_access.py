@@ -27,8 +27,10 @@ async () => {
   }
   const looks = new Set();
   for (const token of document.querySelectorAll(":is(.highlight, .sig) span[class]")) {
-    if (looks.has(token.className)) token.replaceWith(token.textContent);
-    looks.add(token.className);
+    if (!token.isConnected) continue; // it was a piece of another one
+    const look = `${token.closest(".highlight, .sig").className} ${token.className}`;
+    if (looks.has(look)) token.replaceWith(token.textContent);
+    looks.add(look);
   }
   await new Promise((done) => setTimeout(done, 100));
   const result = await axe.run({ resultTypes: ["violations"] });
