@@ -36,6 +36,7 @@ __all__ = [
     "log_probs",
     "repeated_ngrams",
     "replay",
+    "write",
 ]
 
 PROMPTS, PROMPT, CONTINUATION = 100, 32, 128
@@ -159,8 +160,32 @@ def _check_length(ids: Tensor, n: int) -> None:
         raise ValueError(f"n must lie in [1, {ids.shape[1]}], the length of the texts, got {n}")
 
 
-def _generate(model: LanguageModel, method: str, prompts: Tensor, rows: Sequence[int]) -> Tensor:
-    """Continue the prompts, which are those of the given row numbers: int64 ``(B, 160)``."""
+def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
+    """Continue prompts anew, as the kept texts were written.
+
+    Parameters
+    ----------
+    model
+        The language model.
+    method
+        One of :data:`METHODS`.
+    rows
+        Numbers of the prompts, 0 to 99.
+
+    Returns
+    -------
+    Tensor
+        Token ids, int64 of shape ``(len(rows), 160)``: the prompts with what follows. Where two
+        tokens are nearly tied, another processor may write another text from there on.
+
+    Raises
+    ------
+    ValueError
+        ``method`` is none of them.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    prompts = human_texts(model)[list(rows), :PROMPT]
     next_token_logits = model.cached()
     settings = dict(METHODS[method])
     typical = settings.pop("typical_p", None)
@@ -195,10 +220,11 @@ def replay(
 ) -> None:
     """Run the experiment again for some prompts and compare with the kept file.
 
-    Beam search writes its text again. For the other methods the model reads the kept text and, at
-    each position, the choice or the draw is made again: a rounding error where two tokens are
-    nearly tied then shows as one difference and not as another text from there on. Settings and
-    the people's texts are compared for all prompts.
+    The model reads the kept text and, at each position, the choice or the draw is made again: a
+    rounding error where two tokens are nearly tied then shows as one difference and not as another
+    text from there on. Beam search does not choose token by token, so of its texts the
+    log-probabilities are compared alone; :func:`write` writes one anew. Settings and the people's
+    texts are compared for all prompts.
 
     PyTorch takes exponential numbers from Intel's library where it is built with it, and from its
     own generator elsewhere (on Arm, for one). The kept draws are of the first kind; where they
@@ -209,7 +235,7 @@ def replay(
     model
         The language model.
     rows
-        Numbers of the prompts, 0 to 99; beam search, the slowest, takes the first of them alone.
+        Numbers of the prompts, 0 to 99.
     report
         Called with one line a writer.
 
@@ -229,25 +255,22 @@ def replay(
             "make experiments writes it anew"
         )
     for writer in ["human", *METHODS]:
-        mine = rows[:1] if writer == "beam search" else rows
         written = human[:, PROMPT:] if writer == "human" else continuations(writer)
         read, errors, equal = log_probs(writer), [], []
-        for row in mine:
+        for row in rows:
             prompt, kept = human[row, :PROMPT], written[row]
             logits = model.logits(torch.cat([prompt, kept]))[PROMPT - 1 : -1]
             again = logits.log_softmax(-1).gather(-1, kept.unsqueeze(-1)).squeeze(-1)
             errors.append(again - read[row])
-            if writer == "beam search":
-                ids = _generate(model, writer, prompt.unsqueeze(0), [row])[0, PROMPT:]
-                equal.append(ids == kept)
-            elif writer == "greedy" or (writer in METHODS and torch.backends.mkl.is_available()):
+            drawn = writer in METHODS and writer not in {"greedy", "beam search"}
+            if writer == "greedy" or (drawn and torch.backends.mkl.is_available()):
                 equal.append(_draws(logits, writer, row) == kept)
         error = torch.stack(errors).abs().max().item()
         share = torch.stack(equal).double().mean().item() if equal else None
         # Written so that nan fails.
         if not (error <= ROUNDING and (share is None or share >= SAME)):
             raise ValueError(
-                f"{RESULTS.name} disagrees with a new run of {writer} on the prompts {mine}: "
+                f"{RESULTS.name} disagrees with a new run of {writer} on the prompts {rows}: "
                 f"share of equal tokens {share}, log-probabilities differ by up to {error:.2g}; "
                 "make experiments writes it anew"
             )
@@ -284,15 +307,11 @@ def main() -> None:
     """Run the whole experiment and write the file."""
     model = load_language_model()
     human = human_texts(model)
-    prompts = human[:, :PROMPT]
     kept = {"human/log_probs": model.log_probs(human)[:, PROMPT - 1 :].contiguous()}
     for method in METHODS:
         size = 20 if method == "beam search" else PROMPTS
         texts = torch.cat(
-            [
-                _generate(model, method, prompts[rows], rows.tolist())
-                for rows in torch.arange(PROMPTS).split(size)
-            ]
+            [write(model, method, rows.tolist()) for rows in torch.arange(PROMPTS).split(size)]
         )
         kept[f"{method}/ids"] = texts[:, PROMPT:].to(torch.uint16).contiguous()
         kept[f"{method}/log_probs"] = model.log_probs(texts)[:, PROMPT - 1 :].contiguous()

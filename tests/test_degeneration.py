@@ -19,6 +19,7 @@ from omnivault.degeneration import (
     log_probs,
     repeated_ngrams,
     replay,
+    write,
 )
 from omnivault.language_model import LanguageModel, load_language_model
 from omnivault.news import ARTICLES, articles
@@ -118,6 +119,12 @@ def test_the_probabilities_of_people_are_those_of_the_model(model: LanguageModel
     torch.testing.assert_close(again, kept, rtol=0, atol=degeneration.ROUNDING)
 
 
+def test_beam_search_writes_the_kept_text_again(model: LanguageModel) -> None:
+    again = write(model, "beam search", [0])[0, 32:]
+    same = (again == continuations("beam search")[0]).double().mean()
+    assert same >= degeneration.SAME
+
+
 @pytest.mark.usefixtures("few_methods")
 def test_a_replay_agrees_on_another_prompt(model: LanguageModel) -> None:
     lines: list[str] = []
@@ -160,11 +167,13 @@ def test_a_replay_notices_other_settings_before_it_runs(
         replay(model, [0], lambda line: None)
 
 
-def test_unknown_writers_and_lengths_are_rejected() -> None:
+def test_unknown_writers_and_lengths_are_rejected(model: LanguageModel) -> None:
     with pytest.raises(ValueError, match=r"^method must be one of greedy, .*, got 'human'$"):
         degeneration.continuations("human")
     with pytest.raises(ValueError, match=r"^writer must be human or one of greedy, .*, got 'foo'$"):
         degeneration.log_probs("foo")
+    with pytest.raises(ValueError, match=r"^method must be one of greedy, .*, got 'people'$"):
+        write(model, "people", [0])
     assert degeneration.log_probs("human").shape == (100, 128)
     ids = torch.arange(6).reshape(2, 3)
     for n in (0, 4):
