@@ -1092,6 +1092,17 @@ def objective(model: Model, data: Dataset, penalty: float) -> Tensor:
     return loss(model, data) + penalty / 2 * (model[0] ** 2).sum()
 
 
+def rounding(model: Model, data: Dataset, penalty: float) -> float:
+    """How far the computed value of the objective may be from the exact one."""
+    (weight, bias), (x, y) = model, data
+    k, d = weight.shape
+    reach = float((x.abs() @ weight.abs().T + bias.abs()).max())
+    # A logit takes d + 1 roundings; the loss of a point takes two logits, k exponentials and a
+    # logarithm to 8 u each; the mean, one rounding a point; the penalty, a sum of k d squares.
+    losses = 2 * (d + 2) * reach + k + 16 + (len(y) + 1) * (2 * reach + math.log(k))
+    return (losses + (k * d + 3) * penalty / 2 * float((weight**2).sum())) * U
+
+
 def slopes(model: Model, data: Dataset, penalty: float) -> Model:
     return gradients(lambda parameters, pairs: objective(parameters, pairs, penalty), model, data)
 
@@ -1188,7 +1199,8 @@ def assert_same_optimum(model: Model, other: Model, data: Dataset, penalty: floa
     values = [objective(m, data, penalty).item() for m in (model, other)]
     # Convex: the one is lower than the other by no more than slope times distance.
     both = steepness(model, data, penalty) + steepness(other, data, penalty)
-    assert_within(values[0], values[1], both * far + len(data[1]) * values[1] * U)
+    rounded = rounding(model, data, penalty) + rounding(other, data, penalty)
+    assert_within(values[0], values[1], both * far + rounded)
 
 
 @st.composite
@@ -1227,18 +1239,20 @@ def test_everything_else_is_higher_by_the_penalty_on_the_distance(
     pairs = data.draw(complete_datasets(k, d))
     best = newton((torch.zeros(k, d, dtype=torch.float64), torch.zeros(k).double()), pairs, penalty)
     least = objective(best, pairs, penalty).item()
-    # Logarithms up to 1.4, off by 8 u of themselves, and a mean of at most eight.
-    assert least <= math.log(k) + 32 * U
+    at_best = rounding(best, pairs, penalty)
+    # At zero it is the logarithm, which is off by u.
+    assert least <= math.log(k) * (1 + 2 * U) + at_best
     for _ in range(3):
         by = data.draw(whole(k, d)), data.draw(whole(k))
         for scale in (1.0, 0.125):
             moved = best[0] + scale * by[0], best[1] + scale * by[1]
             value = objective(moved, pairs, penalty).item()
-            # What is left of the slopes, and the rounding of a mean and of a sum of squares.
-            slack = AT_MINIMUM * sum(part.abs().sum().item() for part in by) + 64 * U * (1 + value)
+            slack = AT_MINIMUM * sum(part.abs().sum().item() for part in by)  # left of the slopes
+            slack += at_best + rounding(moved, pairs, penalty)
             # L is convex and the gradient at the minimum is zero.
             assert value - least >= penalty / 2 * (scale * by[0]).norm().item() ** 2 - slack
             only_bias = best[0], best[1] + scale * by[1]
+            slack += rounding(only_bias, pairs, penalty)
             excess = objective(only_bias, pairs, penalty).item() - least
             # Biases that change by a constant change nothing; others change it by more.
             if is_constant(by[1]):
