@@ -155,6 +155,13 @@ def distinct_ngrams(ids: Tensor, n: int) -> float:
     return len({tuple(gram) for gram in grams.tolist()}) / len(grams)
 
 
+def _check_rows(rows: Sequence[int]) -> list[int]:
+    rows = list(rows)
+    if not rows or not all(0 <= row < PROMPTS for row in rows):
+        raise ValueError(f"rows must be one or more numbers from 0 to {PROMPTS - 1}, got {rows}")
+    return rows
+
+
 def _check_length(ids: Tensor, n: int) -> None:
     if not 1 <= n <= ids.shape[1]:
         raise ValueError(f"n must lie in [1, {ids.shape[1]}], the length of the texts, got {n}")
@@ -181,11 +188,12 @@ def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
     Raises
     ------
     ValueError
-        ``method`` is none of them.
+        ``method`` is none of them, or a number of ``rows`` is no prompt's.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    prompts = human_texts(model)[list(rows), :PROMPT]
+    rows = _check_rows(rows)
+    prompts = human_texts(model)[rows, :PROMPT]
     next_token_logits = model.cached()
     settings = dict(METHODS[method])
     typical = settings.pop("typical_p", None)
@@ -242,10 +250,11 @@ def replay(
     Raises
     ------
     ValueError
-        The file was made with other settings or texts; or, on these prompts, more than 1 token in
-        10 differs, or a log-probability by more than 0.01, which is more than rounding explains.
+        A number of ``rows`` is no prompt's; the file was made with other settings or texts; or, on
+        these prompts, more than 1 token in 10 differs, or a log-probability by more than 0.01,
+        which is more than rounding explains.
     """
-    rows = list(rows)
+    rows = _check_rows(rows)
     human = human_texts(model)
     with safe_open(RESULTS, "pt") as file:
         kept_settings = {key: file.metadata().get(key) for key in _settings(human)}

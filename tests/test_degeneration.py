@@ -120,9 +120,11 @@ def test_the_probabilities_of_people_are_those_of_the_model(model: LanguageModel
 
 
 def test_beam_search_writes_the_kept_text_again(model: LanguageModel) -> None:
-    again = write(model, "beam search", [0])[0, 32:]
-    same = (again == continuations("beam search")[0]).double().mean()
-    assert same >= degeneration.SAME
+    # A rounding error where the eighth and the ninth hypothesis are nearly tied may lead to another
+    # text, and nothing proves that it cannot. Of the first six prompts this one has the widest of
+    # closest calls, 0.0023 nats; the log-probability of its whole text comes out within 0.0009 of
+    # the kept one, with vector instructions and without.
+    assert torch.equal(write(model, "beam search", [2])[0, 32:], continuations("beam search")[2])
 
 
 @pytest.mark.usefixtures("few_methods")
@@ -174,6 +176,13 @@ def test_unknown_writers_and_lengths_are_rejected(model: LanguageModel) -> None:
         degeneration.log_probs("foo")
     with pytest.raises(ValueError, match=r"^method must be one of greedy, .*, got 'people'$"):
         write(model, "people", [0])
+    empty: list[int] = []
+    for rows in (empty, [0, 100], [-1]):
+        message = re.escape(f"rows must be one or more numbers from 0 to 99, got {rows}")
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            write(model, "greedy", rows)
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            replay(model, rows)
     assert degeneration.log_probs("human").shape == (100, 128)
     ids = torch.arange(6).reshape(2, 3)
     for n in (0, 4):

@@ -1096,11 +1096,12 @@ def rounding(model: Model, data: Dataset, penalty: float) -> float:
     """How far the computed value of the objective may be from the exact one."""
     (weight, bias), (x, y) = model, data
     k, d = weight.shape
-    reach = float((x.abs() @ weight.abs().T + bias.abs()).max())
-    # A logit takes d + 1 roundings; the loss of a point takes two logits, k exponentials and a
-    # logarithm to 8 u each; the mean, one rounding a point; the penalty, a sum of k d squares.
-    losses = 2 * (d + 2) * reach + k + 16 + (len(y) + 1) * (2 * reach + math.log(k))
-    return (losses + (k * d + 3) * penalty / 2 * float((weight**2).sum())) * U
+    # A logit takes d + 1 roundings of numbers up to the reach, and one more for a bias that was
+    # moved; a loss has two logits.
+    reach = (x.abs() @ weight.abs().T + bias.abs()).max().item()
+    losses = 2 * (d + 2) * reach * U + log_softmax_bound(logits(model, x)).max().item()
+    # No loss and no square is negative, so a sum of n of them is off by n u of itself.
+    return losses + (len(y) + k * d + 4) * objective(model, data, penalty).item() * U
 
 
 def slopes(model: Model, data: Dataset, penalty: float) -> Model:
@@ -1249,8 +1250,11 @@ def test_everything_else_is_higher_by_the_penalty_on_the_distance(
             value = objective(moved, pairs, penalty).item()
             slack = AT_MINIMUM * sum(part.abs().sum().item() for part in by)  # left of the slopes
             slack += at_best + rounding(moved, pairs, penalty)
-            # L is convex and the gradient at the minimum is zero.
-            assert value - least >= penalty / 2 * (scale * by[0]).norm().item() ** 2 - slack
+            # L is convex and the gradient at the minimum is zero. The distance is that of the
+            # rounded weights; its square, of k d differences, has a few u for each.
+            square = (moved[0] - best[0]).square().sum().item()
+            slack += (k * d + 4) * penalty * square * U
+            assert value - least >= penalty / 2 * square - slack
             only_bias = best[0], best[1] + scale * by[1]
             slack += rounding(only_bias, pairs, penalty)
             excess = objective(only_bias, pairs, penalty).item() - least
