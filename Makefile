@@ -21,11 +21,11 @@ CHECKERS := node_modules/.checkers
 MODEL := $(VENV)/.model
 BUILT := _build/html/.built
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
-SOURCES := _config.yml _toc.yml $(shell find book omnivault sphinx_extensions tests -type f \
+SOURCES := _config.yml _toc.yml $(shell find book omnivault website tests -type f \
 	-not -name '*.pyc' -not -name '*.ipynb' -not -path '*/.*') $(wildcard _build/checks.json)
 
 # Programs of the build and of the tests.
-TOOL := PYTHONPATH=sphinx_extensions $(BIN)/python -m
+TOOL := $(BIN)/python -m
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
 
 .DEFAULT_GOAL := help
@@ -49,7 +49,7 @@ ifneq ($(wildcard $(VENV)/.unfinished),)
 .PHONY: $(CREATED)
 endif
 
-INSTALL = $(TOOL) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+INSTALL = $(TOOL) website.build.install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 $(INSTALLED): $(CREATED) requirements.txt requirements-data.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -72,55 +72,56 @@ $(CHECKERS): package-lock.json | $(INSTALLED)
 
 # Converted here, where a terminal can show how far it is; a chapter that misses it converts it too.
 $(MODEL): $(INSTALLED)
-	@$(BIN)/python -m omnivault.language_model
+	@$(BIN)/python -m omnivault.model.language_model
 	@touch $@
 
 book: $(BUILT) ## build the book; warnings and failing cells are errors
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
-# Executed cells stay cached until their text, or what they import, changes (run_chapters.py).
+# Executed cells stay cached until their text, or what they import, changes (website/build/run_chapters.py).
 $(BUILT): $(INSTALLED) $(KATEX) $(MODEL) $(SOURCES)
 	@mkdir -p _build && touch _build/.started
-	@$(TOOL) build_book
+	@$(TOOL) website.build.build_book
 	@mv _build/.started $@  # dated before the build: an edit made meanwhile is not lost
 
 chapter: $(INSTALLED) ## run one chapter alone, such as make chapter PAGE=softmax/numerics
-	@$(TOOL) run_chapters $(PAGE)
+	@$(TOOL) website.build.run_chapters $(PAGE)
 
 # First the checks of the statements, and the faults that these have to catch: the book shows their
 # report. Then the book, and the tests of everything else, which look at that book. What has passed
-# and depends on nothing that has changed is left out (tests/unchanged.py).
+# and depends on nothing that has changed is left out (tests/support/unchanged.py).
 TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --affected -n 2
-STATEMENTS := $(wildcard tests/test_statements_*.py)
+STATEMENTS := $(wildcard tests/chapters/*/)
 
 test: $(CHECKERS) $(MODEL) lint ## check the statements, build the book, run every other test
 	$(TWO_AT_A_TIME) --dist loadfile --report $(STATEMENTS)
-	$(TWO_AT_A_TIME) --report -m mutant tests/test_mutants.py
+	$(TWO_AT_A_TIME) --report -m fault tests/mutation
 	@$(MAKE) --no-print-directory book
-	$(TWO_AT_A_TIME) --dist loadfile --no-loadscope-reorder -m "not (mutant or alone)" \
+	$(TWO_AT_A_TIME) --dist loadfile --no-loadscope-reorder -m "not (fault or alone)" \
 	    $(patsubst %,--ignore=%,$(STATEMENTS))
-	$(BIN)/python -m pytest --affected -m alone $(shell grep -l mark.alone tests/*.py)
+	$(BIN)/python -m pytest --affected -m alone $(shell grep -rl --include=*.py mark.alone tests)
 
 portable: $(BUILT) ## run chapters and tests as on other processors; print what differs (long)
-	PYTHONPATH=sphinx_extensions $(BIN)/python tests/portable.py $(SETTINGS)
+	$(TOOL) tests.support.portable $(SETTINGS)
 
 # Threads wait as PyTorch has them wait by itself: so do those of whoever calls `sample`.
 bench: $(INSTALLED) ## time sample beside the pipeline of Transformers (half a minute)
-	env -u OMP_WAIT_POLICY $(BIN)/python -m omnivault.benchmark _build/benchmark.json
+	env -u OMP_WAIT_POLICY $(BIN)/python -m omnivault.experiments.benchmark _build/benchmark.json
 
 mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (long)
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
-	$(BIN)/python tests/mutation_scores.py
+	$(TOOL) tests.mutation.mutation_scores
 
 lint: $(INSTALLED) ## style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy --num-workers auto
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
 scores: $(BUILT) $(CHECKERS) ## print Lighthouse's scores of every page, medians of three runs
-	$(BIN)/python tests/lighthouse.py
+	$(TOOL) tests.support.lighthouse
 
 serve: $(BUILT) ## serve the built book on localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
@@ -133,12 +134,12 @@ PDF := _build/from-logits-to-tokens.pdf
 pdf: $(PDF) ## the book as one PDF file; a Chromium that is installed prints it
 	@echo "The PDF is at $(CURDIR)/$(PDF)"
 
-$(PDF): $(BUILT) sphinx_extensions/pdf.py
-	$(TOOL) pdf _build/html $@
+$(PDF): $(BUILT) website/pdf.py
+	$(TOOL) website.pdf _build/html $@
 
 # In a folder of the reader's own: an edit there never touches the sources of the book.
 lab: $(BUILT) ## open copies of the notebooks in JupyterLab; they are yours to change, in lab/
-	$(TOOL) notebooks.lab _build/html/notebooks lab
+	$(TOOL) website.notebooks.lab _build/html/notebooks lab
 	@mkdir -p $(LAB_SETTINGS)
 	@echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers":' \
 	    '{"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \
@@ -146,7 +147,7 @@ lab: $(BUILT) ## open copies of the notebooks in JupyterLab; they are yours to c
 	$(BIN)/jupyter-lab --notebook-dir=lab
 
 experiments: $(INSTALLED) ## write the texts of the decoding experiment anew (about half an hour)
-	$(BIN)/python -m omnivault.degeneration
+	$(BIN)/python -m omnivault.experiments.degeneration
 
 # What only the CUDA build of torch asks for, and pins by itself: naming it here would install it
 # beside a CPU build too.

@@ -8,12 +8,13 @@ One idea a module; import from the module that holds it:
 - ``omnivault.calibration``: reliability, calibration error, a temperature fitted to data
 - ``omnivault.distributions``: Bernoulli, categorical, multinomial
 - ``omnivault.sampling``: temperature, truncations, and the draw of a token
+- ``omnivault.inverse_cdf``: one index from each row of weights
 - ``omnivault.decoding``: greedy search, beam search and sampling of texts
-- ``omnivault.language_model``: a real language model, from an installed package
-- ``omnivault.news``: texts that people wrote
-- ``omnivault.degeneration``: the decoding experiment, its data and its replay
-- ``omnivault.plotting``: the figures of the book
-- ``omnivault.explore``: figures that answer the reader's hand
+- ``omnivault.speculative``: a cheap model writes ahead of an expensive one
+- ``omnivault.model``: a real language model, and texts that people wrote
+- ``omnivault.experiments``: the decoding experiment with its data, and a benchmark
+- ``omnivault.figures``: the figures of the book
+- ``omnivault.live``: figures that answer the reader's hand
 - ``omnivault.exercises``: checks of the reader's answers
 """
 

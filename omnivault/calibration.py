@@ -14,8 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omnivault.information import _check_distribution
-from omnivault.softmax import _check, _some_values
+from omnivault._checks import check_distribution, check_labels, check_logits, some_values
 
 __all__ = ["ReliabilityBins", "expected_calibration_error", "fit_temperature", "reliability_bins"]
 
@@ -82,7 +81,7 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
     if came_true.dtype is not torch.bool:
         raise TypeError(
             f"came_true must be boolean, got {came_true.dtype} with values "
-            f"{_some_values(came_true)}; compare the choice with the label, probs.argmax(-1) == "
+            f"{some_values(came_true)}; compare the choice with the label, probs.argmax(-1) == "
             "labels"
         )
     if claimed.ndim != 1 or claimed.shape != came_true.shape or len(claimed) == 0:
@@ -95,7 +94,7 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
     outside = claimed[~((claimed >= 0) & (claimed <= 1))]
     if len(outside):
         raise ValueError(
-            f"claims must lie in [0, 1], got {_some_values(outside)}; "
+            f"claims must lie in [0, 1], got {some_values(outside)}; "
             "turn logits into probabilities with softmax(z) first"
         )
     claimed = claimed.detach().double()
@@ -149,8 +148,8 @@ def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) ->
     >>> round(expected_calibration_error(probs, torch.tensor([0, 1])), 4)  # sure, and half right
     0.4
     """
-    _check_distribution(probs, -1)
-    _check_labels(probs, labels)
+    check_distribution(probs, -1)
+    check_labels(probs, labels)
     confidence, choice = probs.max(-1)
     # A rounded probability may exceed 1 by a unit in the last place.
     groups = reliability_bins(confidence.clamp(max=1.0), choice == labels, bins)
@@ -200,11 +199,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 4)  # 4 / log 3
     3.641
     """
-    _check(logits, -1, 1.0)
-    _check_labels(logits, labels)
+    check_logits(logits, -1)
+    check_labels(logits, labels)
     if not logits.isfinite().all():
         raise ValueError(
-            f"logits must be finite, got {_some_values(logits[~logits.isfinite()])}; "
+            f"logits must be finite, got {some_values(logits[~logits.isfinite()])}; "
             "leave the classes out that no row allows"
         )
     # Also inside torch.inference_mode, whose tensors autograd refuses.
@@ -267,23 +266,3 @@ def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:
         if step <= 1e-12 or (step < 1e-3 and step >= last):
             break
     return math.ldexp(float(unit / beta), exponent + 1)
-
-
-def _check_labels(rows: Tensor, labels: Tensor) -> None:
-    """Raise unless labels are one class for each row of an (N, K) tensor."""
-    if not isinstance(labels, Tensor) or labels.dtype is not torch.int64:
-        raise TypeError(
-            f"labels must be a tensor of dtype torch.int64, got {labels!r}; "
-            "one class index for each row, labels.long()"
-        )
-    if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:
-        raise ValueError(
-            "needed are N >= 1 rows of K classes and N labels, got shapes "
-            f"{tuple(rows.shape)} and {tuple(labels.shape)}; flatten the batch dimensions"
-        )
-    wrong = labels[(labels < 0) | (labels >= rows.shape[1])]
-    if len(wrong):
-        raise ValueError(
-            f"labels must lie in [0, {rows.shape[1] - 1}], got {_some_values(wrong)}; "
-            "classes count from 0"
-        )

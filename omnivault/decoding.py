@@ -2,21 +2,22 @@ r"""From next-token logits to sequences: greedy search, beam search and sampling
 
 Every decoder here works on a function from token ids to next-token logits, int64 ``(B, N)`` to
 floating ``(B, V)``: a lookup in a small table and a language model
-(:meth:`omnivault.language_model.LanguageModel.cached`) are the same to it. What changes the
+(:meth:`omnivault.model.language_model.LanguageModel.cached`) are the same to it. What changes the
 distribution goes around that function, as in
 ``greedy_search(lambda ids: mask(next_token_logits(ids)), ...)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from omnivault import sampling
+from omnivault._checks import Generator, check_generator, check_rows, check_temperature
 
 __all__ = ["Beams", "NextTokenLogits", "beam_search", "greedy_search", "sample_sequence"]
 
@@ -79,10 +80,8 @@ def sample_sequence(
     max_new_tokens: int,
     end_token: int | None = None,
     temperature: float | Tensor = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    generator: Generator = None,
+    **dials: Any,
 ) -> Tensor:
     """Append a token drawn by :func:`omnivault.sampling.sample`, again and again.
 
@@ -95,10 +94,10 @@ def sample_sequence(
         As in :func:`greedy_search`.
     temperature
         As in :func:`omnivault.sampling.sample`, for all rows, or one for each row.
-    top_k, top_p, min_p
-        As in :func:`omnivault.sampling.sample`.
     generator
         One for all rows, or one for each row of the prompt.
+    **dials
+        Truncations, as in :func:`omnivault.sampling.sample`.
 
     Returns
     -------
@@ -121,33 +120,18 @@ def sample_sequence(
     ... )
     tensor([0, 1, 2, 0, 1, 2])
     """
-    rows_total = len(_check_prompt(prompt, max_new_tokens, end_token))
-    if generator is not None and not isinstance(generator, torch.Generator):
-        generator = list(generator)
-        if len(generator) != rows_total:
-            raise ValueError(
-                f"{len(generator)} generators for a prompt of {rows_total} rows; "
-                "give one for all rows, or one for each"
-            )
-    one_each = isinstance(temperature, Tensor) and temperature.ndim > 0
-    if isinstance(temperature, Tensor) and one_each and temperature.shape != (rows_total,):
-        raise ValueError(
-            f"temperature must be a number or have the shape ({rows_total},) of the prompt's "
-            f"rows, got shape {tuple(temperature.shape)}; give one number for each row"
-        )
+    prompts = _check_prompt(prompt, max_new_tokens, end_token)
+    generator = check_generator(generator, len(prompts))
+    temperatures = check_temperature(temperature, prompts.float(), zero=True)
 
     def choose(logits: Tensor, rows: Tensor) -> Tensor:
         return sampling.sample(
             logits,
-            temperature=temperature[rows]
-            if isinstance(temperature, Tensor) and one_each
-            else temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
+            temperature=temperatures.squeeze(-1)[rows] if temperatures.ndim else temperature,
             generator=[generator[row] for row in rows.tolist()]
             if isinstance(generator, list)
             else generator,
+            **dials,
         )
 
     return _extend(next_token_logits, prompt, choose, max_new_tokens, end_token)
@@ -345,7 +329,7 @@ def _call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
             f"{tuple(ids.shape)}, got "
             f"{tuple(logits.shape) if isinstance(logits, Tensor) else repr(logits)}"
         )
-    sampling._check_logits(logits)
+    check_rows(logits)
     return logits
 
 

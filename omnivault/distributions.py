@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omnivault.information import _check_distribution, _check_floating
-from omnivault.softmax import _some_values, logsumexp, softmax
+from omnivault._checks import check_distribution, check_floating, some_values
+from omnivault.softmax import logsumexp, softmax
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
 
@@ -60,11 +60,11 @@ class Bernoulli:
     probs: Tensor
 
     def __post_init__(self) -> None:
-        _check_floating(self.probs, "probs")
+        check_floating(self.probs, "probs")
         outside = ~((self.probs >= 0) & (self.probs <= 1))
         if bool(outside.any()):
             raise ValueError(
-                f"probs must lie in [0, 1], got {_some_values(self.probs[outside])}; "
+                f"probs must lie in [0, 1], got {some_values(self.probs[outside])}; "
                 "turn logits into probabilities with torch.sigmoid first"
             )
 
@@ -117,7 +117,7 @@ class Bernoulli:
         r""":math:`t(y) = y` in the dtype of ``probs``, for outcomes y in {0, 1}."""
         _check_outcomes(y)
         if bool(((y != 0) & (y != 1)).any()):
-            raise ValueError(f"outcomes must be 0 or 1, got {_some_values(y)}")
+            raise ValueError(f"outcomes must be 0 or 1, got {some_values(y)}")
         return y.to(self.probs.dtype)
 
 
@@ -238,7 +238,7 @@ class Categorical:
         outside = (y < 0) | (y >= classes)
         if bool(outside.any()):
             raise ValueError(
-                f"outcomes must be indices from 0 to {classes - 1}, got {_some_values(y[outside])}"
+                f"outcomes must be indices from 0 to {classes - 1}, got {some_values(y[outside])}"
             )
         one_hot = torch.nn.functional.one_hot(y.long(), classes).to(self.probs.dtype)
         return one_hot[..., :-1] if minimal else one_hot
@@ -359,7 +359,7 @@ class Multinomial:
         if not bool(possible.all()):
             raise ValueError(
                 f"counts must be whole, >= 0 and sum to {self.n}, got a row "
-                f"{_some_values(y[~possible][0])}"
+                f"{some_values(y[~possible][0])}"
             )
         counts = y.to(torch.promote_types(self.probs.dtype, torch.float32))
         return counts[..., :-1] if minimal else counts
@@ -381,25 +381,25 @@ def _check_outcomes(y: Tensor, shape: torch.Size | None = None) -> None:
 
 def _check_indices(y: Tensor) -> None:
     if y.is_floating_point() or y.dtype == torch.bool:
-        raise TypeError(f"y must hold integer indices, got {y.dtype}: {_some_values(y)}")
+        raise TypeError(f"y must hold integer indices, got {y.dtype}: {some_values(y)}")
 
 
 def _check_log_odds(eta: Tensor) -> None:
-    _check_floating(eta, "eta")
+    check_floating(eta, "eta")
     if bool(eta.isnan().any()):
-        raise ValueError(f"eta must not hold nan, got {_some_values(eta)}")
+        raise ValueError(f"eta must not hold nan, got {some_values(eta)}")
 
 
 def _natural(eta: Tensor, minimal: bool) -> Tensor:
     """Raise unless eta holds natural parameters; append the 0 of the last outcome."""
-    _check_floating(eta, "eta")
+    check_floating(eta, "eta")
     if eta.ndim == 0 or (eta.shape[-1] == 0 and not minimal):
         raise ValueError(
             "eta needs a last dimension that holds the natural parameters, got shape "
             f"{tuple(eta.shape)}"
         )
     if bool((eta.isnan() | (eta == torch.inf)).any()):
-        raise ValueError(f"eta must not hold nan or inf, got {_some_values(eta)}")
+        raise ValueError(f"eta must not hold nan or inf, got {some_values(eta)}")
     if not minimal and bool((eta == -torch.inf).all(-1).any()):
         raise ValueError(
             "a row of eta is -inf throughout, which leaves no outcome possible; keep one finite"
@@ -424,15 +424,15 @@ def _covariance(probs: Tensor) -> Tensor:
 
 
 def _check_rows(probs: Tensor) -> None:
-    _check_floating(probs, "probs")
+    check_floating(probs, "probs")
     if probs.ndim == 0 or probs.shape[-1] == 0:
         raise ValueError(
             f"probs need a last dimension that holds at least one outcome, got shape "
             f"{tuple(probs.shape)}"
         )
     if bool(probs.isnan().any()):
-        raise ValueError(f"probs hold nan: {_some_values(probs)}")
-    _check_distribution(probs, -1)
+        raise ValueError(f"probs hold nan: {some_values(probs)}")
+    check_distribution(probs, -1)
 
 
 def _check_count(n: int, name: str) -> None:

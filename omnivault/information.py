@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from omnivault._checks import check_dim, check_distribution, check_floating
+
 __all__ = ["cross_entropy", "entropy", "kl_divergence", "perplexity"]
 
 
@@ -43,7 +45,7 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     >>> entropy(torch.tensor([0.5, 0.5, 0.0]))  # log 2: the impossible outcome adds nothing
     tensor(0.6931)
     """
-    p32 = _check_distribution(p, dim)
+    p32 = check_distribution(p, dim)
     terms: Tensor = torch.special.entr(p32)
     return terms.sum(dim).to(p.dtype)
 
@@ -159,8 +161,8 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
     >>> round(perplexity(torch.tensor([0.5, 0.125]).log()).item(), 4)
     4.0
     """
-    _check_floating(log_probs, "log-probabilities")
-    _check_dim(log_probs, dim, "log-probabilities")
+    check_floating(log_probs, "log-probabilities")
+    check_dim(log_probs, dim, "log-probabilities")
     if log_probs.shape[dim] == 0:
         raise ValueError(
             f"dimension {dim} of the log-probabilities is empty (shape {tuple(log_probs.shape)}); "
@@ -180,7 +182,7 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
 def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Raise unless p and q are distributions over the same outcomes."""
     for distribution in (p, q):
-        _check_distribution(distribution, dim)
+        check_distribution(distribution, dim)
     if dim >= 0 and p.ndim != q.ndim:
         raise ValueError(
             f"dim {dim} is counted from the front, and p of shape {tuple(p.shape)} and q of shape "
@@ -198,37 +200,3 @@ def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         )
     wide = torch.promote_types(torch.result_type(p, q), torch.float32)
     return p.to(wide), q.to(wide)
-
-
-def _check_distribution(p: Tensor, dim: int) -> Tensor:
-    """Raise unless every row sums to one; return p in at least float32."""
-    _check_floating(p, "probabilities")
-    _check_dim(p, dim, "probabilities")
-    half = p.dtype.itemsize < 4
-    p32 = p.float() if half else p
-    total = p32.sum(dim)
-    wrong = ((total - 1).abs() > (0.05 if half else 1e-3)) | (p32 < 0).any(dim)
-    if wrong.any():
-        row = p.movedim(dim, -1)[wrong][0]
-        raise ValueError(
-            "probabilities must be >= 0 and sum to 1, got a row "
-            f"{row[:6].tolist()}{' ...' if len(row) > 6 else ''} with sum {row.sum().item():.6g}; "
-            "turn logits into probabilities with softmax(z) first"
-        )
-    return p32
-
-
-def _check_floating(p: Tensor, name: str) -> None:
-    if not isinstance(p, Tensor) or not p.is_floating_point():
-        raise TypeError(
-            f"{name} must be a tensor of a floating dtype, got {p!r}; "
-            "torch.tensor(...) or p.float() makes one"
-        )
-
-
-def _check_dim(p: Tensor, dim: int, name: str) -> None:
-    if not -p.ndim <= dim < p.ndim:
-        raise ValueError(
-            f"dim {dim} does not exist in {name} of shape {tuple(p.shape)}; "
-            "the last dimension is -1, a scalar has none"
-        )

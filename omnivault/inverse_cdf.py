@@ -11,22 +11,18 @@ block, and no weight is swallowed by a large sum before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from omnivault.softmax import _some_values
+from omnivault._checks import Generator, check_generator, some_values
 
-__all__ = ["BLOCK", "block_sums", "inverse_cdf"]
+__all__ = ["BLOCK", "block_sums", "draw_rows", "inverse_cdf", "uniforms"]
 
 BLOCK = 128
 """How many weights a block holds."""
 
 
-def inverse_cdf(
-    weights: Tensor, *, generator: torch.Generator | Sequence[torch.Generator] | None = None
-) -> Tensor:
+def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
     r"""Draw index i with probability :math:`w_i / \sum_k w_k`.
 
     Parameters
@@ -73,9 +69,9 @@ def inverse_cdf(
     if bool(bad.any()):
         raise ValueError(
             "weights must not be negative and must have a positive, finite sum, got "
-            f"{_some_values(rows[bad][0])}"
+            f"{some_values(rows[bad][0])}"
         )
-    return _draw(rows, generator).reshape(weights.shape[:-1])
+    return draw_rows(rows, generator).reshape(weights.shape[:-1])
 
 
 def block_sums(weights: Tensor) -> Tensor:
@@ -107,9 +103,34 @@ def _blocks(weights: Tensor) -> Tensor:
     return weights.view(len(weights), weights.shape[-1] // BLOCK, BLOCK)
 
 
-def _draw(rows: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+def draw_rows(rows: Tensor, generator: Generator) -> Tensor:
+    """As :func:`inverse_cdf`, for rows that are known to be good, without a look at them.
+
+    Parameters
+    ----------
+    rows
+        Weights of shape ``(B, V)``, float32 or float64, not negative, each row with a positive and
+        finite sum.
+    generator
+        As there.
+
+    Returns
+    -------
+    Tensor
+        Indices, int64 of shape ``(B,)``.
+
+    Raises
+    ------
+    ValueError
+        The number of generators is not that of the rows.
+
+    Examples
+    --------
+    >>> draw_rows(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.Generator().manual_seed(0))
+    tensor([1, 0])
+    """
     blocks = _blocks(rows)
-    u = _uniform(len(rows), generator, rows.device)
+    u = uniforms(len(rows), 2, generator, rows.device)
     block = _search(blocks.sum(-1), u[:, :1])
     inside = blocks.gather(1, block.unsqueeze(-1).expand(-1, 1, BLOCK)).squeeze(1)
     return (block * BLOCK + _search(inside, u[:, 1:])).squeeze(-1)
@@ -127,19 +148,25 @@ def _search(weights: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(sums, below, right=True)
 
 
-def _uniform(
-    rows: int,
-    generator: torch.Generator | Sequence[torch.Generator] | None,
-    device: torch.device,
-) -> Tensor:
-    """Two multiples of 2^-53 in [0, 1) for each row."""
-    if generator is None or isinstance(generator, torch.Generator):
-        return torch.rand(rows, 2, dtype=torch.float64, generator=generator, device=device)
-    if len(generator) != rows:
-        raise ValueError(
-            f"{len(generator)} generators for {rows} rows; give one for all rows, or one for each"
-        )
-    u = torch.empty(rows, 2, dtype=torch.float64, device=device)
-    for row, own in zip(u, generator, strict=True):
-        torch.rand(2, generator=own, out=row)
+def uniforms(rows: int, numbers: int, generator: Generator, device: torch.device) -> Tensor:
+    """Multiples of 2^-53 in [0, 1), float64 ``(rows, numbers)``, those of a row from its generator.
+
+    Raises
+    ------
+    ValueError
+        The number of generators is not that of the rows.
+
+    Examples
+    --------
+    >>> two = [torch.Generator().manual_seed(seed) for seed in (0, 0)]
+    >>> u = uniforms(2, 3, two, torch.device("cpu"))
+    >>> torch.equal(u[0], u[1])
+    True
+    """
+    own = check_generator(generator, rows)
+    if not isinstance(own, list):
+        return torch.rand(rows, numbers, dtype=torch.float64, generator=own, device=device)
+    u = torch.empty(rows, numbers, dtype=torch.float64, device=device)
+    for row, source in zip(u, own, strict=True):
+        torch.rand(numbers, generator=source, out=row)
     return u

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omnivault.softmax import _at_least_float32, _check
+from omnivault._checks import at_least_float32, check_logits
 
 __all__ = ["SoftmaxStatistics", "block_statistics", "chunked_softmax", "combine"]
 
@@ -67,8 +67,8 @@ def block_statistics(z: Tensor, dim: int = -1) -> SoftmaxStatistics:
     >>> block_statistics(torch.tensor([1.0, 5.0, 6.0, 3.0]))
     SoftmaxStatistics(maximum=tensor(6.), total=tensor(1.4244))
     """
-    _check(z, dim, 1.0)
-    z = _at_least_float32(z)
+    check_logits(z, dim)
+    z = at_least_float32(z)
     maximum = z.amax(dim)
     return SoftmaxStatistics(maximum, _rescale(z, maximum.unsqueeze(dim)).sum(dim))
 
@@ -138,11 +138,11 @@ def chunked_softmax(z: Tensor, chunk_size: int, dim: int = -1) -> Tensor:
     >>> chunked_softmax(torch.tensor([1.0, 5.0, 6.0, 3.0]), chunk_size=3)
     tensor([0.0047, 0.2583, 0.7020, 0.0350])
     """
-    _check(z, dim, 1.0)
+    check_logits(z, dim)
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
         raise ValueError(f"chunk_size must be an int of at least 1, got {chunk_size!r}")
     # Converted once: gradients of the two passes are then added before they are rounded.
-    chunks = torch.split(_at_least_float32(z), min(chunk_size, z.shape[dim]), dim)
+    chunks = torch.split(at_least_float32(z), min(chunk_size, z.shape[dim]), dim)
     blocks = (block_statistics(chunk, dim) for chunk in chunks)
     m, d = (statistic.unsqueeze(dim) for statistic in reduce(combine, blocks))
     return torch.cat([_rescale(chunk, m) / d for chunk in chunks], dim).to(z.dtype)

@@ -28,11 +28,17 @@ A row of ``-inf`` alone rules every class out, and no distribution does that: na
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from omnivault._checks import (
+    at_least_float32,
+    broadcasts_to,
+    check_logits,
+    check_temperature,
+)
 
 __all__ = [
     "Softmax",
@@ -46,7 +52,7 @@ __all__ = [
 ]
 
 
-def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
+def softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
     r"""Turn logits into probabilities.
 
     Parameters
@@ -56,7 +62,9 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     dim
         The dimension that holds the K classes; the others are batch dimensions.
     temperature
-        T > 0, in the units of the logits. Below 1 it sharpens, above 1 it flattens.
+        T > 0, in the units of the logits: a number, or a tensor with one for each row, of the shape
+        of ``z`` without ``dim`` (or one that broadcasts to it). Below 1 it sharpens, above 1 it
+        flattens. For its gradient see :class:`SoftmaxFunction`.
 
     Returns
     -------
@@ -68,8 +76,8 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     TypeError
         ``z`` is not a tensor of a floating dtype, or an argument is not a number.
     ValueError
-        ``dim`` does not exist or is empty, or ``temperature`` is not a positive finite number
-        that the dtype can hold.
+        ``dim`` does not exist or is empty, or ``temperature`` has another shape or is not positive,
+        finite and within what the dtype can hold.
 
     Notes
     -----
@@ -82,12 +90,15 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     tensor([0.0047, 0.2583, 0.7020, 0.0350])
     >>> softmax(torch.tensor([1.0, 5.0, 6.0, 3.0]), temperature=5.0)
     tensor([0.1345, 0.2993, 0.3656, 0.2006])
+    >>> softmax(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), temperature=torch.tensor([0.5, 2.0]))
+    tensor([[0.1192, 0.8808],
+            [0.3775, 0.6225]])
     """
     weights = _shifted(z, dim, temperature).exp()
     return (weights / weights.sum(dim, keepdim=True)).to(z.dtype)
 
 
-def log_softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
+def log_softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
     r"""Logarithm of :func:`softmax`, accurate where the probability itself underflows to zero.
 
     Computes :math:`z_i / T - \log \sum_k e^{z_k / T}` and never the logarithm of a rounded
@@ -108,7 +119,7 @@ def log_softmax(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor
     return (shifted - shifted.exp().sum(dim, keepdim=True).log()).to(z.dtype)
 
 
-def logsumexp(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
+def logsumexp(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
     r"""Smooth maximum :math:`\mathrm{LSE}_T(z) = T \log \sum_k e^{z_k / T}`.
 
     It exceeds the maximum by at most :math:`T \log K`, and its gradient is
@@ -128,16 +139,17 @@ def logsumexp(z: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     >>> logsumexp(torch.tensor([1000.0, 1000.0]))  # 1000 + log 2
     tensor(1000.6932)
     """
-    temperature = _check(z, dim, temperature)
-    z32 = _at_least_float32(z)
+    check_logits(z, dim)
+    divisor = check_temperature(temperature, z, dim)
+    z32 = at_least_float32(z)
     largest = z32.detach().amax(dim, keepdim=True)
     # An infinite maximum (all -inf, or some +inf) cannot be subtracted: inf - inf is nan.
     largest = torch.where(largest.isinf(), 0.0, largest)
-    total = ((z32 / 2 - largest / 2) / (temperature / 2)).exp().sum(dim)
-    return (largest.squeeze(dim) + temperature * total.log()).to(z.dtype)
+    total = ((z32 / 2 - largest / 2) / (divisor / 2)).exp().sum(dim, keepdim=True)
+    return (largest + divisor * total.log()).squeeze(dim).to(z.dtype)
 
 
-def softmax_jacobian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
+def softmax_jacobian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     r"""Jacobian :math:`J_{ij} = \partial p_i / \partial z_j = p_i (\delta_{ij} - p_j) / T`.
 
     Parameters
@@ -145,7 +157,7 @@ def softmax_jacobian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
     z
         Logits of shape ``(..., K)``, any floating dtype.
     temperature
-        T > 0.
+        T > 0, a number or one for each row, as in :func:`softmax`.
 
     Returns
     -------
@@ -164,17 +176,17 @@ def softmax_jacobian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
     tensor([[ 0.2500, -0.2500],
             [-0.2500,  0.2500]])
     """
-    temperature = _check(z, -1, temperature)
-    p = softmax(_at_least_float32(z), temperature=temperature)
+    p = softmax(at_least_float32(z), temperature=temperature)
+    divisor = check_temperature(temperature, z)
     products = p.unsqueeze(-1) * p.unsqueeze(-2)
     off_diagonal = products - torch.diag_embed(products.diagonal(dim1=-2, dim2=-1))
     # On the diagonal p_i (1 - p_i) = sum of p_i p_j over j != i. The sum keeps its digits where
     # p_i rounds to 1 and 1 - p_i to 0.
     jacobian = torch.diag_embed(off_diagonal.sum(-1)) - off_diagonal
-    return (jacobian / temperature).to(z.dtype)
+    return (jacobian / _for_each_row(divisor, 1)).to(z.dtype)
 
 
-def softmax_hessian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
+def softmax_hessian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     r"""Second derivatives :math:`\partial^2 p_i / \partial z_j \partial z_k` of softmax.
 
     With p = softmax_T(z) they are
@@ -191,7 +203,7 @@ def softmax_hessian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
     z
         Logits of shape ``(..., K)``, any floating dtype.
     temperature
-        T > 0.
+        T > 0, a number or one for each row, as in :func:`softmax`.
 
     Returns
     -------
@@ -212,19 +224,21 @@ def softmax_hessian(z: Tensor, *, temperature: float = 1.0) -> Tensor:
     >>> softmax_hessian(torch.tensor([0.0, -20.0]))[0, 0]
     tensor([-2.0612e-09,  2.0612e-09])
     """
-    temperature = _check(z, -1, temperature)
-    p = softmax(_at_least_float32(z), temperature=temperature)
+    p = softmax(at_least_float32(z), temperature=temperature)
+    divisor = _for_each_row(check_temperature(temperature, z), 2)
     others = p.unsqueeze(-2).expand(*p.shape, p.shape[-1])
     others = others - torch.diag_embed(others.diagonal(dim1=-2, dim2=-1))
     # The matrix delta_ij - p_j, with 1 - p_i as the sum of the others, as in the Jacobian.
     moved = torch.diag_embed(others.sum(-1)) - others
     products = moved.unsqueeze(-1) * moved.unsqueeze(-2)
     pairs = (p.unsqueeze(-1) * moved).unsqueeze(-3)
-    hessian = p[..., None, None] * (products - pairs) / temperature / temperature
+    hessian = p[..., None, None] * (products - pairs) / divisor / divisor
     return hessian.to(z.dtype)
 
 
-def softmax_vjp(p: Tensor, v: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
+def softmax_vjp(
+    p: Tensor, v: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0
+) -> Tensor:
     r"""Vector-Jacobian product :math:`v^\top J = p \odot (v - \langle p, v\rangle) / T`.
 
     What backpropagation needs: if ``v`` is the gradient of a loss for the probabilities, this is
@@ -240,7 +254,7 @@ def softmax_vjp(p: Tensor, v: Tensor, dim: int = -1, *, temperature: float = 1.0
     dim
         The dimension that holds the K classes.
     temperature
-        T > 0, the temperature at which ``p`` was computed.
+        T > 0, that at which ``p`` was computed, a number or one for each row.
 
     Returns
     -------
@@ -260,18 +274,19 @@ def softmax_vjp(p: Tensor, v: Tensor, dim: int = -1, *, temperature: float = 1.0
     >>> softmax_vjp(p, torch.tensor([0.0, 1.0, 0.0]))  # the second row of the Jacobian
     tensor([-0.0220,  0.1848, -0.1628])
     """
-    temperature = _check(p, dim, temperature, "probabilities")
+    check_logits(p, dim, "probabilities")
+    divisor = check_temperature(temperature, p, dim)
     if not isinstance(v, Tensor) or not v.is_floating_point():
         raise TypeError(f"v must be a tensor of a floating dtype, got {v!r}; try v.to(p.dtype)")
-    if not _broadcasts_to(v.shape, p.shape):
+    if not broadcasts_to(v.shape, p.shape):
         raise ValueError(
             f"v of shape {tuple(v.shape)} does not broadcast to p of shape {tuple(p.shape)}; "
             "give one number for each probability"
         )
-    p32 = _at_least_float32(p)
+    p32 = at_least_float32(p)
     v32 = v.to(p32.dtype)
     mean = (p32 * v32).sum(dim, keepdim=True)
-    return (p32 * (v32 - mean) / temperature).to(p.dtype)
+    return (p32 * (v32 - mean) / divisor).to(p.dtype)
 
 
 class SoftmaxFunction(torch.autograd.Function):
@@ -301,9 +316,12 @@ class SoftmaxFunction(torch.autograd.Function):
     @staticmethod
     def forward(z: Tensor, temperature: Tensor) -> Tensor:
         """Probabilities of the shape and dtype of ``z``."""
-        _check(z, -1, 1.0)
-        _check_temperatures(temperature, z)
-        weights = _shift_and_divide(_at_least_float32(z), -1, _a_row_each(temperature, z)).exp()
+        if not isinstance(temperature, Tensor) or not temperature.is_floating_point():
+            raise TypeError(
+                f"temperature must be a tensor of a floating dtype, got {temperature!r}; "
+                "torch.tensor(0.7) makes one"
+            )
+        weights = _shifted(z, -1, temperature).exp()
         return (weights / weights.sum(-1, keepdim=True)).to(z.dtype)
 
     @staticmethod
@@ -315,12 +333,12 @@ class SoftmaxFunction(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients for the logits and for the temperature."""
         z, temperature, p = ctx.saved_tensors
-        p32, v32 = _at_least_float32(p), v.to(_at_least_float32(p).dtype)
-        divisor = _a_row_each(temperature, z)
+        p32, v32 = at_least_float32(p), v.to(at_least_float32(p).dtype)
+        divisor = check_temperature(temperature, z)
         g = p32 * (v32 - (p32 * v32).sum(-1, keepdim=True)) / divisor
         # g sums to zero, so z may be shifted. Where p is 0, so are g and the term; the logit, which
         # may be -inf, is replaced before anything is done to it that has a derivative.
-        z32 = _at_least_float32(z)
+        z32 = at_least_float32(z)
         kept = torch.where(p == 0, z32.detach().amax(-1, keepdim=True), z32)
         shifted = _shift_and_divide(kept, -1, divisor)
         slope = -(g * shifted).sum(-1)
@@ -357,107 +375,23 @@ class Softmax:
         The two class dimensions come last whatever ``dim`` is: logits of shape ``(2, 5, 3)``
         with ``dim=1`` give ``(2, 3, 5, 5)``.
         """
-        _check(z, self.dim, 1.0)
+        check_logits(z, self.dim)
         return softmax_jacobian(z.movedim(self.dim, -1))
 
 
-def _shifted(z: Tensor, dim: int, temperature: float) -> Tensor:
+def _shifted(z: Tensor, dim: int, temperature: float | Tensor) -> Tensor:
     """Return ``(z - max z) / T``, at most zero, in at least float32."""
-    temperature = _check(z, dim, temperature)
-    return _shift_and_divide(_at_least_float32(z), dim, temperature)
+    check_logits(z, dim)
+    return _shift_and_divide(at_least_float32(z), dim, check_temperature(temperature, z, dim))
 
 
-def _shift_and_divide(z: Tensor, dim: int, temperature: float | Tensor) -> Tensor:
+def _for_each_row(divisor: Tensor, more: int) -> Tensor:
+    """Give a divisor with one dimension for the classes so many more."""
+    return divisor.reshape(*divisor.shape, *more * [1]) if divisor.ndim else divisor
+
+
+def _shift_and_divide(z: Tensor, dim: int, temperature: Tensor) -> Tensor:
     # Detached: the result does not depend on the shift, so neither does the gradient. Dividing
     # last: z / T may overflow for a small T, (z - max z) / T only goes to -inf, where exp is 0.
     # Halves: the difference of two finite numbers may overflow, that of their halves cannot.
     return (z / 2 - z.detach().amax(dim, keepdim=True) / 2) / (temperature / 2)
-
-
-def _a_row_each(temperature: Tensor, z: Tensor) -> Tensor:
-    """Temperatures in the dtype of the arithmetic, with a dimension for the classes."""
-    return temperature.to(_at_least_float32(z).dtype).unsqueeze(-1)
-
-
-def _at_least_float32(z: Tensor) -> Tensor:
-    return z.float() if z.dtype.itemsize < 4 else z
-
-
-def _check(z: Tensor, dim: int, temperature: float, name: str = "logits") -> float:
-    """Raise on input that has no softmax; return the temperature as a float."""
-    if not isinstance(z, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {z!r}; wrap them in torch.tensor(...)")
-    if not z.is_floating_point():
-        raise TypeError(
-            f"{name} must have a floating dtype, got {z.dtype} with values {_some_values(z)}; "
-            "convert them with z.float()"
-        )
-    shape = tuple(z.shape)
-    if z.ndim == 0:
-        raise ValueError(
-            f"{name} need a dimension that holds the classes, got the scalar {z.item()}; "
-            "reshape(1) makes it a row of one"
-        )
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"dim must be an int such as -1, got {dim!r}")
-    if not -z.ndim <= dim < z.ndim:
-        raise ValueError(
-            f"dim must lie in [{-z.ndim}, {z.ndim - 1}] for {name} of shape {shape}, got {dim}"
-        )
-    if z.shape[dim] == 0:
-        raise ValueError(
-            f"dimension {dim} of the {name} is empty (shape {shape}); "
-            "a softmax needs at least one class"
-        )
-    return _check_temperature(temperature, torch.float32 if z.dtype.itemsize < 4 else z.dtype)
-
-
-def _check_temperature(temperature: float, dtype: torch.dtype) -> float:
-    """Return T as a float that is positive, finite and representable in ``dtype``."""
-    if isinstance(temperature, bool) or not isinstance(temperature, Real):
-        raise TypeError(f"temperature must be a real number such as 0.7, got {temperature!r}")
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature must be > 0, got {temperature}; "
-            "for deterministic decoding (T -> 0) use logits.argmax(dim)"
-        )
-    limits = torch.finfo(dtype)
-    if not limits.tiny <= temperature <= limits.max:
-        raise ValueError(
-            f"temperature must lie in [{limits.tiny:.4g}, {limits.max:.4g}] to be computed in "
-            f"{dtype}, got {temperature}; convert the logits with z.double(), or take the limit: "
-            "logits.argmax(dim) for T -> 0, the uniform distribution for T -> infinity"
-        )
-    return float(temperature)
-
-
-def _check_temperatures(temperature: Tensor, z: Tensor) -> None:
-    """Raise unless T is one positive finite number, or one for each row of ``z``."""
-    if not isinstance(temperature, Tensor) or not temperature.is_floating_point():
-        raise TypeError(
-            f"temperature must be a tensor of a floating dtype, got {temperature!r}; "
-            "torch.tensor(0.7) makes one"
-        )
-    if not _broadcasts_to(temperature.shape, z.shape[:-1]):
-        raise ValueError(
-            f"temperature must be a scalar or have the shape {tuple(z.shape[:-1])} of the rows, "
-            f"got {tuple(temperature.shape)}; give one number for each row"
-        )
-    limits = torch.finfo(_at_least_float32(z).dtype)
-    # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
-    wide = temperature.double()
-    bad = ~((wide >= limits.tiny) & (wide <= limits.max))
-    if bad.any():
-        _check_temperature(temperature[bad][0].item(), _at_least_float32(z).dtype)
-
-
-def _broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:
-    try:
-        return bool(torch.broadcast_shapes(shape, target) == target)
-    except RuntimeError:
-        return False
-
-
-def _some_values(z: Tensor, most: int = 6) -> str:
-    values = ", ".join(str(v) for v in z.flatten()[:most].tolist())
-    return f"[{values}{', ...' if z.numel() > most else ''}]"

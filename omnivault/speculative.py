@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omnivault.inverse_cdf import inverse_cdf
-from omnivault.softmax import _some_values
+from omnivault._checks import Generator, check_generator, check_temperature, some_values
+from omnivault.inverse_cdf import inverse_cdf, uniforms
+from omnivault.softmax import softmax
 
 __all__ = ["SpeculativeText", "accept_or_redraw", "speculative_sequence"]
 
@@ -37,7 +38,7 @@ class SpeculativeText:
 
 
 def accept_or_redraw(
-    p: Tensor, q: Tensor, drafted: Tensor, *, generator: torch.Generator | None = None
+    p: Tensor, q: Tensor, drafted: Tensor, *, generator: Generator = None
 ) -> tuple[Tensor, Tensor]:
     r"""Turn draws from q into draws from p, and keep as many of them as possible.
 
@@ -51,7 +52,7 @@ def accept_or_redraw(
     drafted
         One draw from each row of q, int64 of shape ``(...)``.
     generator
-        Source of randomness. None takes PyTorch's global one.
+        Source of randomness, or one for each row in order. None takes PyTorch's global one.
 
     Returns
     -------
@@ -85,10 +86,10 @@ def accept_or_redraw(
     p_drafted, q_drafted = (x.gather(-1, at).squeeze(-1).double() for x in (p, q))
     if not bool((q_drafted > 0).all()):
         raise ValueError(
-            f"the draft cannot have drawn {_some_values(drafted[~(q_drafted > 0)])}, to which it "
+            f"the draft cannot have drawn {some_values(drafted[~(q_drafted > 0)])}, to which it "
             "gives probability 0; pass the probabilities that it was drawn from"
         )
-    u = torch.rand(drafted.shape, dtype=torch.float64, generator=generator, device=p.device)
+    u = uniforms(drafted.numel(), 1, generator, p.device).reshape(drafted.shape)
     accepted = u * q_drafted < p_drafted
     rest = (p - q).clamp(min=0)
     # Where nothing is left, p is q, and nothing is rejected: any weights will do.
@@ -104,8 +105,8 @@ def speculative_sequence(
     *,
     max_new_tokens: int,
     lookahead: int = 4,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
+    temperature: float | Tensor = 1.0,
+    generator: Generator = None,
 ) -> SpeculativeText:
     """Write a text with the distribution of the target, several tokens for each of its calls.
 
@@ -117,7 +118,7 @@ def speculative_sequence(
     ----------
     target, draft
         From token ids ``(N,)`` to logits ``(N, V)`` of the tokens after each of them, of one
-        vocabulary, such as :meth:`omnivault.language_model.LanguageModel.logits`.
+        vocabulary, such as :meth:`omnivault.model.language_model.LanguageModel.logits`.
     ids
         The prompt, int64 of shape ``(N,)``, N >= 1.
     max_new_tokens
@@ -125,9 +126,9 @@ def speculative_sequence(
     lookahead
         How many tokens the draft proposes in a round.
     temperature
-        T > 0, of both models.
+        T >= 0, a number, of both models; at 0 either takes its largest logit.
     generator
-        Source of randomness. None takes PyTorch's global one.
+        Source of randomness, or a list of one for the only row. None takes PyTorch's global one.
 
     Returns
     -------
@@ -156,19 +157,16 @@ def speculative_sequence(
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature must be > 0, got {temperature}; for T -> 0 use greedy_search"
-        )
+    generator = check_generator(generator, 1)
     end = len(ids) + max_new_tokens
     proposed = accepted = rounds = 0
     while len(ids) < end:
         start = len(ids)
         q = []
         for _ in range(min(lookahead, end - start)):
-            q.append((draft(ids)[-1] / temperature).softmax(-1))
+            q.append(_probabilities(draft(ids)[-1], temperature))
             ids = torch.cat([ids, inverse_cdf(q[-1], generator=generator).reshape(1)])
-        p = (target(ids)[start - 1 :] / temperature).softmax(-1)
+        p = _probabilities(target(ids)[start - 1 :], temperature)
         rounds += 1
         for n in range(len(q)):
             token, kept = accept_or_redraw(p[n], q[n], ids[start + n], generator=generator)
@@ -181,3 +179,10 @@ def speculative_sequence(
             if len(ids) < end:
                 ids = torch.cat([ids, inverse_cdf(p[-1], generator=generator).reshape(1)])
     return SpeculativeText(ids, proposed, accepted, rounds)
+
+
+def _probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    if bool((check_temperature(temperature, logits, zero=True) == 0).all()):
+        largest = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
+        return largest.to(torch.promote_types(logits.dtype, torch.float32))
+    return softmax(logits, temperature=temperature)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from checks import ROOT
 from hypothesis import HealthCheck, Phase, settings
 
-if TYPE_CHECKING:
-    from browser import Readers
+from website import ROOT
 
-pytest_plugins = ["run_report", "unchanged"]
+if TYPE_CHECKING:
+    from tests.support.browser import Readers
+
+pytest_plugins = ["tests.support.run_report", "tests.support.unchanged"]
 
 # The same examples on every run and machine: a failure seen once can be seen again. No deadline,
 # since how long one example takes depends on the machine.
@@ -56,7 +57,10 @@ def site() -> Path:
 @pytest.fixture(scope="session")
 def reader(site: Path) -> Iterator[Readers]:
     """The built book, served and in a browser."""
-    from browser import Readers, serve  # slow to import, and not for the statements' tests
+    from tests.support.browser import (  # slow to import, and not for the statements' tests
+        Readers,
+        serve,
+    )
 
     with ExitStack() as stack:
         yield Readers(site, stack.enter_context(serve(site)), stack)

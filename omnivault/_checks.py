@@ -1,0 +1,199 @@
+"""What the functions of the package ask of their arguments, each check written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+Generator = torch.Generator | Sequence[torch.Generator] | None
+"""Source of randomness: one for all rows, one for each row in order, or PyTorch's global one."""
+
+
+def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
+    """Raise unless z is a floating tensor with classes along ``dim``."""
+    if not isinstance(z, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {z!r}; wrap them in torch.tensor(...)")
+    if not z.is_floating_point():
+        raise TypeError(
+            f"{name} must have a floating dtype, got {z.dtype} with values {some_values(z)}; "
+            "convert them with z.float()"
+        )
+    shape = tuple(z.shape)
+    if z.ndim == 0:
+        raise ValueError(
+            f"{name} need a dimension that holds the classes, got the scalar {z.item()}; "
+            "reshape(1) makes it a row of one"
+        )
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"dim must be an int such as -1, got {dim!r}")
+    if not -z.ndim <= dim < z.ndim:
+        raise ValueError(
+            f"dim must lie in [{-z.ndim}, {z.ndim - 1}] for {name} of shape {shape}, got {dim}"
+        )
+    if z.shape[dim] == 0:
+        raise ValueError(
+            f"dimension {dim} of the {name} is empty (shape {shape}); "
+            "a softmax needs at least one class"
+        )
+
+
+def check_rows(logits: Tensor) -> Tensor:
+    """Return the largest of each row; raise unless every row of logits has a softmax."""
+    check_logits(logits)
+    # The largest of a row says it all: nan if there is one, +inf if there is one, -inf if
+    # nothing else is there.
+    largest = logits.amax(-1)
+    if not bool(largest.isfinite().all()):
+        row = logits[~largest.isfinite()][0]
+        ailment, remedy = (
+            ("hold nan", "look for the operation before that made it")
+            if bool(row.isnan().any())
+            else ("hold +inf", "subtract what overflowed, or compute the logits in float32")
+            if bool((row == torch.inf).any())
+            else ("are all -inf", "a mask must leave at least one token")
+        )
+        raise ValueError(f"logits of a row {ailment}: {some_values(row)}; {remedy}")
+    return largest
+
+
+def check_temperature(
+    temperature: float | Tensor, z: Tensor, dim: int = -1, *, zero: bool = False
+) -> Tensor:
+    """Return T in the dtype of the arithmetic, such that ``z / T`` divides each row by its own.
+
+    T is a number, or a tensor that broadcasts to the shape of the rows, that of ``z`` without
+    ``dim``. It is positive, finite and representable in that dtype; with ``zero`` it may be 0 too.
+    """
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    number = not isinstance(temperature, Tensor)
+    rows = torch.Size([size for n, size in enumerate(z.shape) if n != dim % z.ndim])
+    if isinstance(temperature, Tensor):
+        if temperature.dtype is torch.bool or temperature.is_complex():
+            raise TypeError(f"temperature must hold real numbers, got {temperature!r}")
+        if not broadcasts_to(temperature.shape, rows):
+            raise ValueError(
+                f"temperature must be a number or have the shape {tuple(rows)} of the rows, got "
+                f"{tuple(temperature.shape)}; give one number for each row"
+            )
+        # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
+        wide = temperature.double()
+    elif isinstance(temperature, bool) or not isinstance(temperature, Real):
+        raise TypeError(f"temperature must be a real number such as 0.7, got {temperature!r}")
+    else:
+        wide = torch.tensor(float(temperature), dtype=torch.float64, device=z.device)
+    limits = torch.finfo(dtype)
+    # A subnormal number may be flushed to zero, and a larger one rounds to infinity.
+    fits = (wide >= limits.tiny) & (wide <= limits.max)
+    if zero:
+        fits |= wide == 0
+    if not bool(fits.all()):
+        bad = wide.detach()[~fits]
+        values = str(temperature if number else bad.item()) if wide.ndim == 0 else some_values(bad)
+        if not bool((bad > 0).all()):
+            least = ">= 0" if zero else "> 0"
+            raise ValueError(
+                f"temperature must be {least}, got {values}; for T -> 0 take the largest logit: "
+                "logits.argmax(-1), or greedy(logits)"
+            )
+        raise ValueError(
+            f"temperature must lie in [{limits.tiny:.4g}, {limits.max:.4g}] to be computed in "
+            f"{dtype}, got {values}; convert the logits with z.double(), or take the limit: the "
+            "largest logit for T -> 0, the uniform distribution for T -> infinity"
+        )
+    exact = wide.to(dtype)
+    return exact.expand(rows).unsqueeze(dim) if exact.ndim else exact
+
+
+def check_generator(
+    generator: Generator, rows: int
+) -> torch.Generator | list[torch.Generator] | None:
+    """Return one for all rows, or a list of one for each."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    each = list(generator)
+    if len(each) != rows:
+        raise ValueError(
+            f"{len(each)} generators for {rows} rows; give one for all rows, or one for each"
+        )
+    return each
+
+
+def check_share(p: float) -> float:
+    if isinstance(p, bool) or not isinstance(p, Real):
+        raise TypeError(f"p must be a number such as 0.9, got {p!r}")
+    if not 0 < p <= 1:
+        raise ValueError(f"p must lie in (0, 1], got {p}; leave it out to keep every token")
+    return float(p)
+
+
+def check_distribution(p: Tensor, dim: int) -> Tensor:
+    """Raise unless every row sums to one; return p in at least float32."""
+    check_floating(p, "probabilities")
+    check_dim(p, dim, "probabilities")
+    half = p.dtype.itemsize < 4
+    p32 = p.float() if half else p
+    total = p32.sum(dim)
+    wrong = ((total - 1).abs() > (0.05 if half else 1e-3)) | (p32 < 0).any(dim)
+    if wrong.any():
+        row = p.movedim(dim, -1)[wrong][0]
+        raise ValueError(
+            "probabilities must be >= 0 and sum to 1, got a row "
+            f"{row[:6].tolist()}{' ...' if len(row) > 6 else ''} with sum {row.sum().item():.6g}; "
+            "turn logits into probabilities with softmax(z) first"
+        )
+    return p32
+
+
+def check_floating(p: Tensor, name: str) -> None:
+    if not isinstance(p, Tensor) or not p.is_floating_point():
+        raise TypeError(
+            f"{name} must be a tensor of a floating dtype, got {p!r}; "
+            "torch.tensor(...) or p.float() makes one"
+        )
+
+
+def check_dim(p: Tensor, dim: int, name: str) -> None:
+    if not -p.ndim <= dim < p.ndim:
+        raise ValueError(
+            f"dim {dim} does not exist in {name} of shape {tuple(p.shape)}; "
+            "the last dimension is -1, a scalar has none"
+        )
+
+
+def check_labels(rows: Tensor, labels: Tensor) -> None:
+    """Raise unless labels are one class for each row of an (N, K) tensor."""
+    if not isinstance(labels, Tensor) or labels.dtype is not torch.int64:
+        raise TypeError(
+            f"labels must be a tensor of dtype torch.int64, got {labels!r}; "
+            "one class index for each row, labels.long()"
+        )
+    if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:
+        raise ValueError(
+            "needed are N >= 1 rows of K classes and N labels, got shapes "
+            f"{tuple(rows.shape)} and {tuple(labels.shape)}; flatten the batch dimensions"
+        )
+    wrong = labels[(labels < 0) | (labels >= rows.shape[1])]
+    if len(wrong):
+        raise ValueError(
+            f"labels must lie in [0, {rows.shape[1] - 1}], got {some_values(wrong)}; "
+            "classes count from 0"
+        )
+
+
+def at_least_float32(z: Tensor) -> Tensor:
+    return z.float() if z.dtype.itemsize < 4 else z
+
+
+def broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:
+    try:
+        return bool(torch.broadcast_shapes(shape, target) == target)
+    except RuntimeError:
+        return False
+
+
+def some_values(z: Tensor, most: int = 6) -> str:
+    values = ", ".join(str(v) for v in z.flatten()[:most].tolist())
+    return f"[{values}{', ...' if z.numel() > most else ''}]"

@@ -1,0 +1,148 @@
+// The next token of a real language model: temperature, truncation, draws.
+//
+// The vocabulary is held as groups of equally likely tokens, [logit, size], in falling order: the
+// first ones hold a single token each, the rest sums up the tail.
+(() => {
+  const { ratios, random, draw, fixed, digits, count, scale, rect, circle, line, text } =
+    omnivaultLive;
+  const ROWS = 10;
+  const ROW = 25;
+  const TOP = 26;
+  const OFF = "off";
+
+  const groups = (prompt) => (prompt.groups ??= [...prompt.logits.map((z) => [z, 1]), ...prompt.tail]);
+  const chosen = (data, state) => data.prompts.find((p) => p.text === state.prompt);
+  const name = (token) => `\u201c${token.replace(/\n/g, "\u21b5")}\u201d`;
+
+  // Each truncation of omnivault.sampling, as a change of kept, the number of tokens of each group
+  // that stay. all holds [logit, size], weights their weights at the temperature.
+  const massOf = (kept, weights) => kept.reduce((s, n, i) => s + n * weights[i], 0);
+  const rules = {
+    // Exactly k tokens, where omnivault keeps all that tie with the last of them.
+    top_k(k, kept) {
+      let left = k;
+      for (const i of kept.keys()) {
+        kept[i] = Math.min(kept[i], left);
+        left -= kept[i];
+      }
+    },
+    top_n_sigma(n, kept, weights, all) {
+      const size = kept.reduce((a, b) => a + b, 0);
+      const mean = kept.reduce((s, m, i) => s + m * all[i][0], 0) / size;
+      const square = kept.reduce((s, m, i) => s + m * (all[i][0] - mean) ** 2, 0) / size;
+      const least = all[0][0] - n * Math.sqrt(square);
+      for (const i of kept.keys()) if (all[i][0] < least) kept[i] = 0;
+    },
+    top_p(p, kept, weights, all) {
+      const share = p * massOf(kept, weights);
+      let before = 0; // a token stays while the weight before it is below the share
+      for (const i of kept.keys()) {
+        const room = Math.max(0, Math.ceil((share - before) / weights[i]));
+        kept[i] = Math.min(kept[i], room);
+        before += kept[i] * weights[i];
+        if (room < all[i][1]) before = Infinity;
+      }
+    },
+    min_p(p, kept, weights) {
+      for (const i of kept.keys()) if (weights[i] < p) kept[i] = 0;
+    },
+    typical_p(p, kept, weights) {
+      const mass = massOf(kept, weights);
+      const surprise = weights.map((w) => -Math.log(w / mass));
+      const mean = kept.reduce((s, n, i) => s + (n && weights[i] ? (n * weights[i] * surprise[i]) / mass : 0), 0);
+      const far = surprise.map((s) => Math.abs(s - mean));
+      const order = [...kept.keys()].filter((i) => kept[i]).sort((a, b) => far[a] - far[b]);
+      let reached = 0;
+      let last = 0;
+      for (const i of order) {
+        if (reached >= p * mass && far[i] > last) kept[i] = 0;
+        else [reached, last] = [reached + kept[i] * weights[i], far[i]];
+      }
+    },
+  };
+  const isOn = (dial, state) => state[dial.name] !== dial.off;
+
+  omnivaultLive.figures.next_token = {
+    controls: (data) => [
+      { type: "choice", name: "prompt", label: "prompt", options: data.prompts.map((p) => p.text), value: data.prompts[0].text },
+      { type: "range", name: "temperature", label: "temperature T", values: ratios(0.1, 10, 81), value: 1, show: (v) => digits(v) },
+      ...data.dials.map(({ name, label, values, off }) => ({
+        type: "range", name, label, values, value: off, show: (v) => (v === off ? OFF : Number.isInteger(v) ? count(v) : digits(v)),
+      })),
+      { type: "button", name: "draws", value: 0, label: "draw 1", press: (s) => ({ draws: s.draws + 1 }) },
+      { type: "button", label: "draw 100", press: (s) => ({ draws: s.draws + 100 }) },
+    ],
+
+    // Temperature, then the truncations in their order, as omnivault.sampling.sample does it.
+    compute(data, state) {
+      const all = groups(chosen(data, state));
+      const top = all[0][0];
+      const weights = all.map(([z]) => Math.exp((z - top) / state.temperature));
+      const total = all.reduce((s, [, n], i) => s + n * weights[i], 0);
+      const kept = all.map(([, n]) => n);
+      for (const dial of data.dials) {
+        if (isOn(dial, state)) rules[dial.name](state[dial.name], kept, weights, all);
+      }
+      const mass = massOf(kept, weights);
+      const size = kept.reduce((s, n) => s + n, 0);
+      const groupProbs = kept.map((n, i) => (n * weights[i]) / mass);
+      const entropy = -kept.reduce(
+        (s, n, i) => s + (n && weights[i] ? groupProbs[i] * Math.log(weights[i] / mass) : 0), 0,
+      );
+      const counts = draw(groupProbs, state.draws, random(1));
+      return {
+        probs: groupProbs.slice(0, ROWS), // after truncation
+        full: weights.slice(0, ROWS).map((w) => w / total), // before
+        rest: groupProbs.slice(ROWS).reduce((a, b) => a + b, 0),
+        rest_full: 1 - weights.slice(0, ROWS).reduce((s, w) => s + w / total, 0),
+        entropy, kept: size, mass: mass / total,
+        counts: counts.slice(0, ROWS),
+        rest_count: counts.slice(ROWS).reduce((a, b) => a + b, 0),
+      };
+    },
+
+    draw(data, state, v, width) {
+      const prompt = chosen(data, state);
+      const left = width < 480 ? 104 : 150;
+      const at = scale(0, 1, left, width - 58);
+      const others = data.vocabulary - ROWS;
+      const row = (label, p, full, drawn, i) => {
+        const y = TOP + i * ROW;
+        return (
+          text(left - 8, y + 15, label, "end", p > 0 ? "" : "faint") +
+          rect(left, y + 3, at(full) - left, ROW - 8, "ghost") +
+          rect(left, y + 3, at(p) - left, ROW - 8, "c0") +
+          (state.draws ? circle(at(drawn / state.draws), y + ROW / 2 - 1, 4, "c1") : "") +
+          text(width - 4, y + 15, p > 0 ? fixed(p, 3) : "\u2013", "end", "small")
+        );
+      };
+      const height = TOP + (ROWS + 1) * ROW + 8;
+      const rows = prompt.tokens.slice(0, ROWS).map((t, i) => row(name(t), v.probs[i], v.full[i], v.counts[i], i));
+      const tail = row(`${count(others)} others`, v.rest, v.rest_full, v.rest_count, ROWS);
+      const key = state.draws
+        ? circle(width - 138, 10, 4, "c1") + text(width - 4, 14, `share of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}`, "end", "small")
+        : "";
+      return {
+        height,
+        svg: text(left, 14, "probability of the next token") .replace(/>.*</, width < 480 && state.draws ? ">probability<" : "$&") + key + rows.join("") + tail + line(left, TOP, left, height - 6),
+      };
+    },
+
+    say(data, state, v) {
+      const prompt = chosen(data, state);
+      const all = v.kept === data.vocabulary;
+      const effective = Math.exp(v.entropy);
+      const drawn = state.draws
+        ? ` Of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}, ${count(v.counts[0])} took ${name(prompt.tokens[0])}.`
+        : "";
+      return (
+        `At T = ${digits(state.temperature)} the most probable token is ${name(prompt.tokens[0])}, with ${digits(v.probs[0])}. ` +
+        (all
+          ? `All ${count(data.vocabulary)} tokens can be drawn. `
+          : `${count(v.kept)} of ${count(data.vocabulary)} tokens can be drawn; they held ${digits(v.mass)} of the probability. `) +
+        `The entropy is ${digits(v.entropy)} nats, the effective number of tokens ${effective < 1000 ? digits(effective) : count(Math.round(effective))}.` +
+        drawn
+      );
+    },
+  };
+})();

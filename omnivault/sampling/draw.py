@@ -1,0 +1,114 @@
+"""One token from the logits of a row: the largest, or a draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omnivault._checks import Generator, check_rows, check_share
+from omnivault.inverse_cdf import draw_rows
+from omnivault.sampling.nucleus import draw_from_nucleus
+from omnivault.sampling.temperature import scaled
+from omnivault.sampling.truncation import in_order, truncate
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """Index of the largest logit, the first of several.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(..., V)``, floating.
+
+    Returns
+    -------
+    Tensor
+        int64 of shape ``(...)``.
+
+    Raises
+    ------
+    TypeError
+        ``logits`` is not a floating tensor.
+    ValueError
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``.
+
+    Examples
+    --------
+    >>> greedy(torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]]))
+    tensor([1, 0])
+    """
+    check_rows(logits)
+    return logits.argmax(-1)
+
+
+def sample(
+    logits: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    generator: Generator = None,
+    **dials: Any,
+) -> Tensor:
+    """Draw one token for each row: temperature, then truncations, then a draw.
+
+    Truncations come in the order of :data:`omnivault.sampling.TRUNCATIONS`, in which top-k, top-p
+    and min-p stand as in Transformers. In another order they go around the logits, as in
+    ``sample(typical_p(logits, 0.95), top_p=0.9)``.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(..., V)``, floating.
+    temperature
+        T >= 0: one number, or a tensor of shape ``(...)`` with one for each row. A row with
+        T = 0 takes its largest logit, as in vLLM; no division is made.
+    generator
+        Source of randomness, or one for each row in order, so that what a row draws does not
+        depend on the rows beside it. None takes PyTorch's global one.
+    **dials
+        Truncations by name, such as ``top_k=40, top_p=0.9``; None leaves one out.
+
+    Returns
+    -------
+    Tensor
+        Token indices, int64 of shape ``(...)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the functions of the same names; there is no truncation of a name; T is negative or not
+        finite; or the number of generators is not that of the rows.
+
+    Notes
+    -----
+    Drawn by :func:`omnivault.inverse_cdf.inverse_cdf`. The nucleus of top-p is not looked for: a
+    token is drawn, then asked whether it is in, which takes one pass and no sort; if not, the draw
+    is repeated among those more probable than it, log(1/p) times on average at most.
+    :func:`plain_sample` has the same distribution and follows the definitions line by line.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([1.0, 2.0, 0.5, 1.5]).expand(5, 4)
+    >>> sample(logits, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([5])
+    >>> sample(logits, temperature=0)
+    tensor([1, 1, 1, 1, 1])
+    >>> sample(logits, top_k=1, temperature=2.0)
+    tensor([1, 1, 1, 1, 1])
+    """
+    z, later, cold = scaled(logits, temperature, in_order(dials))
+    z = z.reshape(-1, z.shape[-1])
+    if set(later) <= {"top_p", "min_p"}:
+        # The largest logit is 0 and stays, so min-p keeps the same before top-p and after it.
+        p = later.pop("top_p", None)
+        weights = z.exp()
+        drawable = truncate(z, later).exp() if later else weights
+        if p is None:
+            drawn = draw_rows(drawable, generator)
+        else:
+            drawn = draw_from_nucleus(z, weights, drawable, check_share(p), generator)
+    else:
+        drawn = draw_rows(truncate(z, later).softmax(-1), generator)
+    drawn = drawn.reshape(logits.shape[:-1])
+    return torch.where(cold, logits.argmax(-1), drawn) if bool(cold.any()) else drawn

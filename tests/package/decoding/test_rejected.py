@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from omnivault.decoding import beam_search, greedy_search, sample_sequence
+from tests.package.decoding.common import INF, NAN, generator, markov, zeros
+
+Decoder = Callable[..., Any]
+DECODERS: dict[str, Decoder] = {
+    "greedy_search": greedy_search,
+    "sample_sequence": sample_sequence,
+    "beam_search": lambda *args, **options: beam_search(*args, **{"width": 2, **options}),
+}
+decoders = pytest.mark.parametrize("decode", DECODERS.values(), ids=DECODERS.keys())
+PROMPT = "prompt must have the shape (N,) or (B, N), B >= 1, got "
+REJECTED: list[tuple[str, Any, Any, type[Exception], str]] = [
+    ("prompt", [0], zeros(1), TypeError, "prompt must be an int64 tensor of token ids, got [0]"),
+    ("prompt", zeros(1).int(), zeros(1), TypeError, "got tensor([0], dtype=torch.int32)"),
+    ("prompt", zeros(), zeros(1), ValueError, PROMPT + "()"),
+    ("prompt", zeros(1, 1, 1), zeros(1, 1), ValueError, PROMPT + "(1, 1, 1)"),
+    ("prompt", zeros(0, 1), zeros(1, 1), ValueError, PROMPT + "(0, 1)"),
+    ("max_new_tokens", 0, 1, ValueError, "max_new_tokens must be at least 1, got 0"),
+    ("max_new_tokens", True, 1, TypeError, "max_new_tokens must be an int, got True"),
+    ("max_new_tokens", 2.0, 2, TypeError, "max_new_tokens must be an int, got 2.0"),
+    ("end_token", 1.0, 1, TypeError, "end_token"),
+    ("end_token", True, 1, TypeError, "end_token"),
+]
+
+
+@decoders
+@pytest.mark.parametrize(("name", "bad", "good", "error", "message"), REJECTED)
+def test_bad_arguments_are_rejected_next_to_good_ones(
+    decode: Decoder, name: str, bad: Any, good: Any, error: type[Exception], message: str
+) -> None:
+    def call(value: Any) -> Any:
+        arguments = {"prompt": zeros(1), "max_new_tokens": 2, name: value}
+        return decode(markov(3), arguments.pop("prompt"), **arguments)
+
+    call(good)
+    with pytest.raises(error, match=re.escape(message)):
+        call(bad)
+
+
+SHAPE = "next_token_logits must return logits of shape (2, V) for ids of shape (2, 1), got "
+
+
+@decoders
+@pytest.mark.parametrize(
+    ("logits", "error", "message"),
+    [
+        (torch.zeros(3), ValueError, SHAPE + "(3,)"),
+        (torch.zeros(1, 3), ValueError, SHAPE + "(1, 3)"),
+        (torch.zeros(2, 1, 3), ValueError, SHAPE + "(2, 1, 3)"),
+        ([0.5], ValueError, SHAPE + "[0.5]"),
+        (zeros(2, 3), TypeError, "logits must have a floating dtype, got torch.int64"),
+        (torch.full((2, 3), -INF), ValueError, "logits of a row are all -inf"),
+        (torch.full((2, 3), NAN), ValueError, "logits of a row hold nan"),
+        (torch.full((2, 3), INF), ValueError, "logits of a row hold +inf"),
+    ],
+)
+def test_what_the_model_returns_is_checked(
+    decode: Decoder, logits: Any, error: type[Exception], message: str
+) -> None:
+    decode(lambda _: torch.zeros(2, 3), zeros(2, 1), max_new_tokens=1)
+    with pytest.raises(error, match=re.escape(message)):
+        decode(lambda _: logits, zeros(2, 1), max_new_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good", "error", "message"),
+    [
+        ("width", 0, 1, ValueError, "width must be at least 1, got 0; 1 is greedy search"),
+        ("width", True, 1, TypeError, "width must be an int such as 4, got True"),
+        ("width", 2.0, 2, TypeError, "width must be an int such as 4, got 2.0"),
+        ("length_penalty", INF, 9.0, ValueError, "length_penalty must lie in [-10, 10], got inf"),
+        ("length_penalty", -INF, -9, ValueError, "must lie in [-10, 10], got -inf; 0 leaves"),
+        ("length_penalty", NAN, 0, ValueError, "length_penalty must lie in [-10, 10], got nan"),
+        ("length_penalty", 10.5, 10, ValueError, "length_penalty must lie in [-10, 10], got 10.5"),
+        ("length_penalty", "a", 1, TypeError, "length_penalty must be a number such as 1.0, got"),
+    ],
+)
+def test_beam_search_rejects(
+    name: str, bad: Any, good: Any, error: type[Exception], message: str
+) -> None:
+    options = {"width": 2, "max_new_tokens": 2}
+    beam_search(markov(3), zeros(1), **{**options, name: good})
+    with pytest.raises(error, match=re.escape(message)):
+        beam_search(markov(3), zeros(1), **{**options, name: bad})
+
+
+FOR_EACH = "for a prompt of 2 rows; give one for all rows, or one for each"
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good", "message"),
+    [
+        ("generator", [generator()], [generator()] * 2, f"1 generators {FOR_EACH}"),
+        ("generator", [], generator(), f"0 generators {FOR_EACH}"),
+        (
+            "temperature",
+            torch.ones(3),
+            torch.ones(2),
+            "temperature must be a number or have the shape (2,) of the prompt's rows, got shape "
+            "(3,)",
+        ),
+        ("temperature", -1.0, 0.5, "temperature must be >= 0, got [-1.0]"),
+        ("top_k", 4, 3, "k must lie in [1, 3], the size of the vocabulary, got 4"),
+        ("top_p", 0, 1, "p must lie in (0, 1], got 0"),
+        ("min_p", 1.5, 0.5, "p must lie in (0, 1], got 1.5"),
+    ],
+)
+def test_sample_sequence_rejects(name: str, bad: Any, good: Any, message: str) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 2}
+    sample_sequence(markov(3), zeros(2, 1), **options, **{name: good})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sample_sequence(markov(3), zeros(2, 1), **options, **{name: bad})
+
+
+def test_a_batch_of_one_prompt_stays_a_batch() -> None:
+    alone = beam_search(markov(3), zeros(1), width=2, max_new_tokens=2)
+    batch = beam_search(markov(3), zeros(1, 1), width=2, max_new_tokens=2)
+    for one, row in zip(alone, batch, strict=True):
+        assert torch.equal(row, one.unsqueeze(0))
+
+
+def test_lengths_are_not_corrected_unless_asked_for() -> None:
+    options: dict[str, Any] = {"width": 3, "max_new_tokens": 4, "end_token": 0}
+    plain = beam_search(markov(3), zeros(1) + 1, **options)
+    zero, one = (
+        beam_search(markov(3), zeros(1) + 1, length_penalty=penalty, **options)
+        for penalty in (0.0, 1.0)
+    )
+    assert torch.equal(plain.scores, zero.scores)
+    assert not torch.equal(plain.scores, one.scores)
+
+
+def test_a_wrong_prompt_is_named_whatever_else_is_given() -> None:
+    options: dict[str, Any] = {"max_new_tokens": 2, "generator": [generator()]}
+    sample_sequence(markov(3), zeros(1), **options)
+    with pytest.raises(TypeError, match="prompt must be an int64 tensor"):
+        sample_sequence(markov(3), [0], **options)  # type: ignore[arg-type]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omnivault.softmax import log_softmax, logsumexp, softmax
+from tests.package.softmax.common import INF, ROWS_FOR_MPMATH, dtypes, some_temperatures
+from tests.support.strategies import (
+    SINGLE_DOUBLE,
+    as_double,
+    assert_within,
+    exact_log_softmax,
+    exact_logsumexp,
+    exact_softmax,
+    log_softmax_bound,
+    logsumexp_bound,
+    rows,
+    softmax_bound,
+    temperatures,
+    unit,
+)
+
+
+@pytest.mark.parametrize("values", ROWS_FOR_MPMATH.values(), ids=ROWS_FOR_MPMATH.keys())
+@dtypes
+@some_temperatures
+def test_three_maps_against_fifty_digits(
+    values: list[float], dtype: torch.dtype, temperature: float
+) -> None:
+    z = torch.tensor(values, dtype=dtype)
+    assert_within(
+        softmax(z, temperature=temperature),
+        as_double(exact_softmax(z, temperature)),
+        softmax_bound(z, temperature),
+    )
+    assert_within(
+        log_softmax(z, temperature=temperature),
+        as_double(exact_log_softmax(z, temperature)),
+        log_softmax_bound(z, temperature),
+    )
+    assert_within(
+        logsumexp(z, temperature=temperature),
+        as_double([exact_logsumexp(z, temperature)])[0],
+        logsumexp_bound(z, temperature),
+    )
+
+
+@given(st.data(), temperatures(0.05, 50.0))
+def test_any_row_against_fifty_digits(data: st.DataObject, temperature: float) -> None:
+    for dtype in SINGLE_DOUBLE:
+        z = data.draw(rows(dtype=dtype))
+        assert_within(
+            softmax(z, temperature=temperature),
+            as_double(exact_softmax(z, temperature)),
+            softmax_bound(z, temperature),
+        )
+        assert_within(
+            log_softmax(z, temperature=temperature),
+            as_double(exact_log_softmax(z, temperature)),
+            log_softmax_bound(z, temperature),
+        )
+        assert_within(
+            logsumexp(z, temperature=temperature),
+            as_double([exact_logsumexp(z, temperature)])[0],
+            logsumexp_bound(z, temperature),
+        )
+
+
+def test_the_example_of_the_docstring_at_two_temperatures() -> None:
+    z = torch.tensor([1.0, 5.0, 6.0, 3.0], dtype=torch.float64)
+    for temperature in (1.0, 5.0):
+        weights = [math.exp(x / temperature) for x in (1, 5, 6, 3)]
+        expected = [w / math.fsum(weights) for w in weights]
+        p = softmax(z, temperature=temperature)
+        assert_within(p, as_double(expected), 2 * softmax_bound(z, temperature))
+
+
+def test_log_softmax_keeps_what_the_logarithm_of_softmax_loses() -> None:
+    z = torch.tensor([0.0, -200.0])
+    assert softmax(z).log().tolist() == [0.0, -INF]
+    assert log_softmax(z).tolist() == [0.0, -200.0]
+
+
+@pytest.mark.parametrize(("gap", "dtype"), [(15.0, torch.float32), (30.0, torch.float64)])
+def test_log_softmax_near_certainty_has_an_absolute_error_of_one_rounding(
+    gap: float, dtype: torch.dtype
+) -> None:
+    # The exact value is -exp(-gap). 1 + exp(-gap) was rounded to the dtype first, by u at most,
+    # and the logarithm cannot bring back what that lost.
+    z = torch.tensor([0.0, -gap], dtype=dtype)
+    error = abs(log_softmax(z)[0].item() - float(exact_log_softmax(z)[0]))
+    assert error <= 1.01 * unit(dtype)
