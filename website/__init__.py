@@ -3,6 +3,7 @@
 - ``website.build``: from a clone to a built book: install, run the chapters, call Sphinx
 - ``website.theme``: how pages look: layout, style, script, formulas
 - ``website.ledger``: what the tests say about the numbered statements, on the pages
+- ``website.lists``: lists of what all pages hold
 - ``website.notebooks``: the chapters as executed notebooks
 - ``website.pdf``: all pages in one file
 """

@@ -32,10 +32,10 @@ class PackageReference(SphinxDirective):
         for name in names:
             lines += [f".. automodule:: {package.__name__}.{name}", "   :members:", ""]
         lines.append("```")
-        made = nodes.Element()
+        made: nodes.Element = nodes.Element()
         source, _ = self.get_source_info()
         self.state.nested_parse(StringList(lines, source), self.content_offset, made)
-        return made.children
+        return list(made.children)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

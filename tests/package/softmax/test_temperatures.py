@@ -14,7 +14,6 @@ from torch import Tensor
 from omnivault.decoding import sample_sequence
 from omnivault.sampling import apply_temperature, plain_sample, sample
 from omnivault.softmax import (
-    SoftmaxFunction,
     log_softmax,
     logsumexp,
     softmax,
@@ -23,6 +22,7 @@ from omnivault.softmax import (
     softmax_vjp,
 )
 from omnivault.speculative import speculative_sequence
+from tests.package.softmax.common_derivatives import function
 
 TEMPERATURES = torch.tensor([[0.3, 1.0, 7.0], [0.5, 2.0, 0.1]])
 MAPS: dict[str, Callable[..., Tensor]] = {
@@ -145,7 +145,7 @@ def test_a_temperature_for_each_row_passes_gradients_on() -> None:
         lambda *inputs: softmax(inputs[0], temperature=inputs[1]), (z, each)
     )
     ours = torch.autograd.grad(softmax(z, temperature=each)[..., 0].sum(), (z, each))
-    written_out = torch.autograd.grad(SoftmaxFunction.apply(z, each)[..., 0].sum(), (z, each))
+    written_out = torch.autograd.grad(function(z, each)[..., 0].sum(), (z, each))
     for one, other in zip(ours, written_out, strict=True):
         # Some dozen roundings of numbers of size a hundred or less.
         torch.testing.assert_close(one, other, rtol=64 * 2.0**-53, atol=6400 * 2.0**-53)

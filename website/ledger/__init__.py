@@ -1,0 +1,1 @@
+"""What the tests say about the numbered statements, on the pages."""

@@ -1,0 +1,1 @@
+"""Lists of what all pages hold: statements, terms, and the modules of the package."""
