@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,10 +81,9 @@ def check_temperature(
             )
         # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
         wide = temperature.double()
-    elif isinstance(temperature, bool) or not isinstance(temperature, Real):
-        raise TypeError(f"temperature must be a real number such as 0.7, got {temperature!r}")
     else:
-        wide = torch.tensor(float(temperature), dtype=torch.float64, device=z.device)
+        exact = check_number(temperature, "temperature", 0.7)
+        wide = torch.tensor(exact, dtype=torch.float64, device=z.device)
     limits = torch.finfo(dtype)
     # A subnormal number may be flushed to zero, and a larger one rounds to infinity.
     fits = (wide >= limits.tiny) & (wide <= limits.max)
@@ -93,9 +93,12 @@ def check_temperature(
         bad = wide.detach()[~fits]
         values = str(temperature if number else bad.item()) if wide.ndim == 0 else some_values(bad)
         if not bool((bad > 0).all()):
-            least = ">= 0" if zero else "> 0"
+            if zero:
+                raise ValueError(
+                    f"temperature must be >= 0, got {values}; 0 takes the largest logit"
+                )
             raise ValueError(
-                f"temperature must be {least}, got {values}; for T -> 0 take the largest logit: "
+                f"temperature must be > 0, got {values}; for T -> 0 take the largest logit: "
                 "logits.argmax(-1), or greedy(logits)"
             )
         raise ValueError(
@@ -103,8 +106,8 @@ def check_temperature(
             f"{dtype}, got {values}; convert the logits with z.double(), or take the limit: the "
             "largest logit for T -> 0, the uniform distribution for T -> infinity"
         )
-    exact = wide.to(dtype)
-    return exact.expand(rows).unsqueeze(dim) if exact.ndim else exact
+    divisor = wide.to(dtype)
+    return divisor.expand(rows).unsqueeze(dim) if divisor.ndim else divisor
 
 
 def check_generator(
@@ -121,12 +124,31 @@ def check_generator(
     return each
 
 
+def check_number(value: float, name: str, example: float) -> float:
+    """Return a real number as a float: Python's, NumPy's, or a tensor of no dimension."""
+    plain = _plain(value)
+    if isinstance(plain, bool) or not isinstance(plain, Real):
+        raise TypeError(f"{name} must be a number such as {example}, got {value!r}")
+    return float(plain)
+
+
+def check_integer(value: int, name: str, example: int) -> int:
+    """Return an integer as an int: Python's, NumPy's, or a tensor of no dimension."""
+    plain = _plain(value)
+    if isinstance(plain, bool) or not isinstance(plain, Integral):
+        raise TypeError(f"{name} must be an int such as {example}, got {value!r}")
+    return int(plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+
+
 def check_share(p: float) -> float:
-    if isinstance(p, bool) or not isinstance(p, Real):
-        raise TypeError(f"p must be a number such as 0.9, got {p!r}")
-    if not 0 < p <= 1:
+    share = check_number(p, "p", 0.9)
+    if not 0 < share <= 1:
         raise ValueError(f"p must lie in (0, 1], got {p}; leave it out to keep every token")
-    return float(p)
+    return share
 
 
 def check_distribution(p: Tensor, dim: int) -> Tensor:

@@ -14,7 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omnivault._checks import check_distribution, check_labels, check_logits, some_values
+from omnivault._checks import (
+    check_distribution,
+    check_integer,
+    check_labels,
+    check_logits,
+    some_values,
+)
 
 __all__ = ["ReliabilityBins", "expected_calibration_error", "fit_temperature", "reliability_bins"]
 
@@ -55,7 +61,7 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
     Raises
     ------
     TypeError
-        ``claimed`` is not floating, or ``came_true`` is not boolean.
+        ``claimed`` is not floating, ``came_true`` is not boolean, or ``bins`` is not an int.
     ValueError
         The shapes differ or are empty, a claim lies outside [0, 1], or ``bins`` is not a positive
         integer.
@@ -89,8 +95,9 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
             "claimed and came_true must be two vectors of one length >= 1, got shapes "
             f"{tuple(claimed.shape)} and {tuple(came_true.shape)}; flatten them"
         )
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"bins must be an int of at least 1, got {bins!r}")
+    bins = check_integer(bins, "bins", 10)
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
     outside = claimed[~((claimed >= 0) & (claimed <= 1))]
     if len(outside):
         raise ValueError(

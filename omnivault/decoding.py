@@ -10,14 +10,20 @@ distribution goes around that function, as in
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from omnivault import sampling
-from omnivault._checks import Generator, check_generator, check_rows, check_temperature
+from omnivault._checks import (
+    Generator,
+    check_generator,
+    check_integer,
+    check_number,
+    check_rows,
+    check_temperature,
+)
 
 __all__ = ["Beams", "NextTokenLogits", "beam_search", "greedy_search", "sample_sequence"]
 
@@ -209,12 +215,10 @@ def beam_search(
             [0, 1, 0]]), tensor([0.4000, 0.3000], dtype=torch.float64))
     """
     ids = _check_prompt(prompt, max_new_tokens, end_token)
-    if isinstance(width, bool) or not isinstance(width, int):
-        raise TypeError(f"width must be an int such as 4, got {width!r}")
+    width = check_integer(width, "width", 4)
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}; 1 is greedy search")
-    if isinstance(length_penalty, bool) or not isinstance(length_penalty, Real):
-        raise TypeError(f"length_penalty must be a number such as 1.0, got {length_penalty!r}")
+    length_penalty = check_number(length_penalty, "length_penalty", 1.0)
     if not abs(length_penalty) <= 10:
         raise ValueError(
             f"length_penalty must lie in [-10, 10], got {length_penalty}; 0 leaves it out"
@@ -341,11 +345,9 @@ def _check_prompt(prompt: Tensor, max_new_tokens: int, end_token: int | None) ->
         raise ValueError(
             f"prompt must have the shape (N,) or (B, N), B >= 1, got {tuple(prompt.shape)}"
         )
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
-        raise TypeError(f"max_new_tokens must be an int, got {max_new_tokens!r}")
-    if max_new_tokens < 1:
+    if check_integer(max_new_tokens, "max_new_tokens", 20) < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    if end_token is not None and (isinstance(end_token, bool) or not isinstance(end_token, int)):
-        raise TypeError(f"end_token must be an int or None, got {end_token!r}")
+    if end_token is not None:
+        check_integer(end_token, "end_token", 2)
     rows: Tensor = torch.atleast_2d(prompt)
     return rows

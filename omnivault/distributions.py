@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omnivault._checks import check_distribution, check_floating, some_values
+from omnivault._checks import check_distribution, check_floating, check_integer, some_values
 from omnivault.softmax import logsumexp, softmax
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
@@ -92,7 +92,7 @@ class Bernoulli:
 
     def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Independent outcomes, int64 of shape ``(draws, *probs.shape)``."""
-        _check_count(draws, "draws")
+        draws = _check_count(draws, "draws")
         chances = self.probs.expand(draws, *self.probs.shape)
         return torch.bernoulli(chances, generator=generator).long()
 
@@ -191,7 +191,7 @@ class Categorical:
 
     def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Independent indices, int64 of shape ``(draws, ...)``."""
-        _check_count(draws, "draws")
+        draws = _check_count(draws, "draws")
         # In float64: torch.multinomial adds up the probabilities, where float32 may lose the tail.
         rows = self.probs.double().reshape(-1, self.probs.shape[-1])
         drawn = torch.multinomial(rows, draws, replacement=True, generator=generator)
@@ -280,7 +280,7 @@ class Multinomial:
     probs: Tensor
 
     def __post_init__(self) -> None:
-        _check_count(self.n, "n")
+        object.__setattr__(self, "n", _check_count(self.n, "n"))
         _check_rows(self.probs)
 
     def pmf(self, y: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ class Multinomial:
 
     def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Independent vectors of counts, int64 of shape ``(draws, ..., K)``."""
-        _check_count(draws, "draws")
+        draws = _check_count(draws, "draws")
         indices = Categorical(self.probs).sample(draws * self.n, generator=generator)
         indices = indices.reshape(draws, self.n, *self.probs.shape[:-1]).movedim(1, -1)
         counts = torch.zeros(*indices.shape[:-1], self.probs.shape[-1], dtype=torch.int64)
@@ -346,8 +346,7 @@ class Multinomial:
     @staticmethod
     def log_partition(n: int, eta: Tensor, *, minimal: bool = False) -> Tensor:
         r""":math:`A(\eta) = n\, \mathrm{LSE}(\eta)`, n times that of one draw."""
-        _check_count(n, "n")
-        return n * logsumexp(_natural(eta, minimal))
+        return _check_count(n, "n") * logsumexp(_natural(eta, minimal))
 
     def sufficient_statistic(self, y: Tensor, *, minimal: bool = False) -> Tensor:
         r""":math:`t(y) = y` for counts ``(..., K)``, whose base :math:`h(y)` is n! / prod y_k!.
@@ -435,8 +434,8 @@ def _check_rows(probs: Tensor) -> None:
     check_distribution(probs, -1)
 
 
-def _check_count(n: int, name: str) -> None:
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"{name} must be an int, got {n!r}")
-    if n < 1:
+def _check_count(n: int, name: str) -> int:
+    count = check_integer(n, name, 10)
+    if count < 1:
         raise ValueError(f"{name} must be at least 1, got {n}")
+    return count

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omnivault._checks import at_least_float32, check_logits
+from omnivault._checks import at_least_float32, check_integer, check_logits
 
 __all__ = ["SoftmaxStatistics", "block_statistics", "chunked_softmax", "combine"]
 
@@ -139,8 +139,9 @@ def chunked_softmax(z: Tensor, chunk_size: int, dim: int = -1) -> Tensor:
     tensor([0.0047, 0.2583, 0.7020, 0.0350])
     """
     check_logits(z, dim)
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(f"chunk_size must be an int of at least 1, got {chunk_size!r}")
+    chunk_size = check_integer(chunk_size, "chunk_size", 1024)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     # Converted once: gradients of the two passes are then added before they are rounded.
     chunks = torch.split(at_least_float32(z), min(chunk_size, z.shape[dim]), dim)
     blocks = (block_statistics(chunk, dim) for chunk in chunks)

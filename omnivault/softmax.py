@@ -176,8 +176,9 @@ def softmax_jacobian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     tensor([[ 0.2500, -0.2500],
             [-0.2500,  0.2500]])
     """
-    p = softmax(at_least_float32(z), temperature=temperature)
+    check_logits(z)
     divisor = check_temperature(temperature, z)
+    p = softmax(at_least_float32(z), temperature=temperature)
     products = p.unsqueeze(-1) * p.unsqueeze(-2)
     off_diagonal = products - torch.diag_embed(products.diagonal(dim1=-2, dim2=-1))
     # On the diagonal p_i (1 - p_i) = sum of p_i p_j over j != i. The sum keeps its digits where
@@ -224,8 +225,9 @@ def softmax_hessian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     >>> softmax_hessian(torch.tensor([0.0, -20.0]))[0, 0]
     tensor([-2.0612e-09,  2.0612e-09])
     """
-    p = softmax(at_least_float32(z), temperature=temperature)
+    check_logits(z)
     divisor = _for_each_row(check_temperature(temperature, z), 2)
+    p = softmax(at_least_float32(z), temperature=temperature)
     others = p.unsqueeze(-2).expand(*p.shape, p.shape[-1])
     others = others - torch.diag_embed(others.diagonal(dim1=-2, dim2=-1))
     # The matrix delta_ij - p_j, with 1 - p_i as the sum of the others, as in the Jacobian.

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from omnivault._checks import at_least_float32, check_rows, check_share
+from omnivault._checks import (
+    at_least_float32,
+    check_integer,
+    check_number,
+    check_rows,
+    check_share,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
@@ -108,8 +113,7 @@ def top_k(logits: Tensor, k: int) -> Tensor:
     tensor([3., -inf, 2., 2.])
     """
     check_rows(logits)
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise TypeError(f"k must be an int such as 50, got {k!r}")
+    k = check_integer(k, "k", 50)
     if not 1 <= k <= logits.shape[-1]:
         raise ValueError(
             f"k must lie in [1, {logits.shape[-1]}], the size of the vocabulary, got {k}; "
@@ -160,23 +164,20 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     tensor([4., 3., -inf, -inf])
     """
     largest = check_rows(logits).unsqueeze(-1)
-    if isinstance(n, bool) or not isinstance(n, Real):
-        raise TypeError(f"n must be a number such as 1.0, got {n!r}")
-    if not 0 < n < float("inf"):
-        raise ValueError(
-            f"n must be positive and finite, got {n}; leave it out to keep every token"
-        )
+    reach = check_number(n, "n", 1.0)
+    if not 0 < reach < float("inf"):
+        raise ValueError(f"n must lie in (0, inf), got {n}; leave it out to keep every token")
     # Shifted, so that the squares are of distances and not of levels, in halves, which cannot
     # overflow; scaled, so that no square overflows or vanishes.
     kept = logits.isfinite()
     below = at_least_float32(logits) / 2 - at_least_float32(largest) / 2
     below = torch.where(kept, below, 0.0)
-    reach = below.amin(-1, keepdim=True).neg().clamp(min=torch.finfo(below.dtype).tiny)
-    share = below / reach
+    farthest = below.amin(-1, keepdim=True).neg().clamp(min=torch.finfo(below.dtype).tiny)
+    share = below / farthest
     count = kept.sum(-1, keepdim=True)
     mean = share.sum(-1, keepdim=True) / count
     square = torch.where(kept, share - mean, 0.0).square().sum(-1, keepdim=True) / count
-    return logits.masked_fill(~kept | (share < -n * square.sqrt()), -torch.inf)
+    return logits.masked_fill(~kept | (share < -reach * square.sqrt()), -torch.inf)
 
 
 @truncation(

@@ -266,12 +266,12 @@ def read_report(root: Path) -> Report:
     return Report(
         {
             id: Outcome(**{name: x for name, x in entry.items() if name != "key"})
-            for id, entry in saved["tests"].items()
+            for id, entry in saved.get("tests", {}).items()
             if entry["key"] == keys.of_test(id)
         },
         {
             id: entry["outcome"]
-            for id, entry in saved["faults"].items()
+            for id, entry in saved.get("faults", {}).items()
             if entry["key"] == current.get(id)
         },
     )

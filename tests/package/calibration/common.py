@@ -41,7 +41,8 @@ def clear_of_edges(claim: float, bins: int) -> bool:
 
 
 OUTSIDE = "claims must lie in [0, 1], got {}; turn logits into probabilities with softmax(z) first"
-BINS = "bins must be an int of at least 1, got {}"
+BINS = "bins must be at least 1, got {}"
+NO_INT = "bins must be an int such as 10, got {}"
 NOT_CLASSES = (
     "labels must be a tensor of dtype torch.int64, got {}; "
     "one class index for each row, labels.long()"

@@ -18,6 +18,7 @@ from omnivault.calibration import ReliabilityBins, reliability_bins
 from tests.package.calibration.common import (
     BINS,
     NAN,
+    NO_INT,
     OUTSIDE,
     U,
     clear_of_edges,
@@ -296,12 +297,12 @@ BAD_CLAIMS: dict[
     ),
     "no groups": ((HALVES, YES, 0), ValueError, BINS.format(0), (HALVES, YES, 1)),
     "fewer than no groups": ((HALVES, YES, -1), ValueError, BINS.format(-1), (HALVES, YES, 1)),
-    "a fraction of a group": ((HALVES, YES, 2.0), ValueError, BINS.format(2.0), (HALVES, YES, 2)),
-    "a boolean of groups": ((HALVES, YES, True), ValueError, BINS.format(True), (HALVES, YES, 1)),
+    "a fraction of a group": ((HALVES, YES, 2.0), TypeError, NO_INT.format(2.0), (HALVES, YES, 2)),
+    "a boolean of groups": ((HALVES, YES, True), TypeError, NO_INT.format(True), (HALVES, YES, 1)),
     "edges of groups": (
         (HALVES, YES, [0.0, 1.0]),
-        ValueError,
-        BINS.format([0.0, 1.0]),
+        TypeError,
+        NO_INT.format([0.0, 1.0]),
         (HALVES, YES, 1),
     ),
     "logits": (

@@ -25,8 +25,8 @@ REJECTED: list[tuple[str, Any, Any, type[Exception], str]] = [
     ("prompt", zeros(1, 1, 1), zeros(1, 1), ValueError, PROMPT + "(1, 1, 1)"),
     ("prompt", zeros(0, 1), zeros(1, 1), ValueError, PROMPT + "(0, 1)"),
     ("max_new_tokens", 0, 1, ValueError, "max_new_tokens must be at least 1, got 0"),
-    ("max_new_tokens", True, 1, TypeError, "max_new_tokens must be an int, got True"),
-    ("max_new_tokens", 2.0, 2, TypeError, "max_new_tokens must be an int, got 2.0"),
+    ("max_new_tokens", True, 1, TypeError, "max_new_tokens must be an int such as 20, got True"),
+    ("max_new_tokens", 2.0, 2, TypeError, "max_new_tokens must be an int such as 20, got 2.0"),
     ("end_token", 1.0, 1, TypeError, "end_token"),
     ("end_token", True, 1, TypeError, "end_token"),
 ]

@@ -180,8 +180,8 @@ BAD: list[tuple[Any, Any, Error, str, Any]] = [
     (index, T([True]), TypeError, Y_DTYPE.format("bool: [True]"), T([1])),
     (counts, T([1, 1]), ValueError, LENGTH, T([1, 1, 0])),
     (draws, 0, ValueError, "n must be at least 1, got 0", 1),
-    (draws, 2.0, TypeError, "n must be an int, got 2.0", 2),
-    (draws, True, TypeError, "n must be an int, got True", 1),
+    (draws, 2.0, TypeError, "n must be an int such as 10, got 2.0", 2),
+    (draws, True, TypeError, "n must be an int such as 10, got True", 1),
 ]
 for bad in (2.0, -1.0, 0.5, NAN, INF):
     message = f"outcomes must be 0 or 1, got [0.0, {bad}]"

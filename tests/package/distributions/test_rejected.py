@@ -87,8 +87,8 @@ BAD: list[tuple[Callable[[Any], Any], Any, type[Exception], str, Any]] = [
         for bad, error, message in (
             (0, ValueError, "must be at least 1, got 0"),
             (-2, ValueError, "must be at least 1, got -2"),
-            (2.0, TypeError, "must be an int, got 2.0"),
-            (True, TypeError, "must be an int, got True"),
+            (2.0, TypeError, "must be an int such as 10, got 2.0"),
+            (True, TypeError, "must be an int such as 10, got True"),
         )
     ),
 ]

@@ -56,23 +56,23 @@ def test_an_empty_dimension_is_named_as_the_caller_named_it(subject: Callable[..
 
 
 @pytest.mark.parametrize(
-    ("bad", "shown", "good"),
+    ("bad", "error", "message", "good"),
     [
-        (0, "0", 1),
-        (-1, "-1", 1),
-        (2.0, "2.0", 2),
-        (True, "True", 1),
-        (None, "None", 3),
-        ("2", "'2'", 2),
-        (np.int64(2), "np.int64(2)", int(np.int64(2))),
-        (INF, "inf", sys.maxsize),
+        (0, ValueError, "at least 1, got 0", 1),
+        (np.int64(-1), ValueError, "at least 1, got -1", np.int64(1)),
+        (2.0, TypeError, "an int such as 1024, got 2.0", torch.tensor(2)),
+        (True, TypeError, "an int such as 1024, got True", 1),
+        (None, TypeError, "an int such as 1024, got None", 3),
+        ("2", TypeError, "an int such as 1024, got '2'", 2),
+        (INF, TypeError, "an int such as 1024, got inf", sys.maxsize),
     ],
 )
-def test_a_bad_chunk_size_is_shown_with_what_would_work(bad: Any, shown: str, good: int) -> None:
-    message = f"chunk_size must be an int of at least 1, got {shown}"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+def test_a_bad_chunk_size_is_shown_with_what_would_work(
+    bad: Any, error: type[Exception], message: str, good: Any
+) -> None:
+    with pytest.raises(error, match=f"^{re.escape('chunk_size must be ' + message)}$"):
         chunked_softmax(ROW, bad)
-    assert chunked_softmax(ROW, good).shape == ROW.shape
+    assert torch.equal(chunked_softmax(ROW, good), chunked_softmax(ROW, int(good)))
 
 
 def test_no_chunk_size_is_too_large() -> None:

@@ -315,21 +315,22 @@ def test_a_temperature_out_of_range_is_shown_wherever_it_stands(
     dtype: torch.dtype, t_dtype: torch.dtype, bad: float, message: str, good: float
 ) -> None:
     z = torch.zeros(2, 3, 4, dtype=dtype)
-    exact = f"^{re.escape(message)}$"
-    with pytest.raises(ValueError, match=exact):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         function(z, torch.tensor(bad, dtype=t_dtype))
+    in_a_row = re.sub("got ([^;]+)", r"got [\1]", message)
     for i in range(6):
         temperature = torch.full((2, 3), good, dtype=t_dtype)
         p = function(z, temperature)
         assert torch.equal(p, torch.full((2, 3, 4), 0.25, dtype=dtype))
         temperature.view(-1)[i] = bad
-        with pytest.raises(ValueError, match=exact):
+        with pytest.raises(ValueError, match=f"^{re.escape(in_a_row)}$"):
             function(z, temperature)
 
 
-def test_the_first_temperature_out_of_range_is_the_one_that_is_shown() -> None:
+def test_every_temperature_out_of_range_is_shown() -> None:
     temperature = torch.tensor([1.0, -2.0, 0.0, INF])
-    with pytest.raises(ValueError, match=f"^{re.escape(NOT_POSITIVE.format('-2.0'))}$"):
+    message = NOT_POSITIVE.format("[-2.0, 0.0, inf]")
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         function(torch.zeros(4, 3), temperature)
 
 

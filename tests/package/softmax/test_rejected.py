@@ -167,21 +167,21 @@ BAD_TEMPERATURE: dict[str, tuple[torch.dtype, Any, type[Exception], str, Any]] =
         torch.float32,
         "1.0",
         TypeError,
-        "temperature must be a real number such as 0.7, got '1.0'",
+        "temperature must be a number such as 0.7, got '1.0'",
         1.0,
     ),
     "none": (
         torch.float32,
         None,
         TypeError,
-        "temperature must be a real number such as 0.7, got None",
+        "temperature must be a number such as 0.7, got None",
         1,
     ),
     "a boolean": (
         torch.float32,
         True,
         TypeError,
-        "temperature must be a real number such as 0.7, got True",
+        "temperature must be a number such as 0.7, got True",
         1,
     ),
     "a tensor of booleans": (
@@ -191,26 +191,26 @@ BAD_TEMPERATURE: dict[str, tuple[torch.dtype, Any, type[Exception], str, Any]] =
         "temperature must hold real numbers, got tensor(True)",
         torch.tensor(0.5),
     ),
-    "two rows for one": (
+    "three for two rows": (
         torch.float32,
-        torch.tensor([0.5, 0.5]),
+        torch.tensor([0.5, 0.5, 0.5]),
         ValueError,
-        "temperature must be a number or have the shape () of the rows, got (2,); give one number "
-        "for each row",
+        "temperature must be a number or have the shape (2,) of the rows, got (3,); give one "
+        "number for each row",
         torch.tensor(2),
     ),
     "complex": (
         torch.float32,
         1j,
         TypeError,
-        "temperature must be a real number such as 0.7, got 1j",
+        "temperature must be a number such as 0.7, got 1j",
         1.0,
     ),
     "a decimal": (
         torch.float32,
         Decimal("0.5"),
         TypeError,
-        "temperature must be a real number such as 0.7, got Decimal('0.5')",
+        "temperature must be a number such as 0.7, got Decimal('0.5')",
         Fraction(1, 2),
     ),
     "zero": (torch.float32, 0.0, ValueError, NOT_POSITIVE.format("0.0"), 0.1),
