@@ -128,7 +128,7 @@ def sample_sequence(
     """
     prompts = _check_prompt(prompt, max_new_tokens, end_token)
     generator = check_generator(generator, len(prompts))
-    temperatures = check_temperature(temperature, prompts.float(), zero=True)
+    temperatures = check_temperature(temperature, prompts.double(), zero=True)
 
     def choose(logits: Tensor, rows: Tensor) -> Tensor:
         return sampling.sample(

@@ -157,6 +157,7 @@ def speculative_sequence(
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
+    check_temperature(temperature, torch.zeros(1, dtype=torch.float64), zero=True)
     generator = check_generator(generator, 1)
     end = len(ids) + max_new_tokens
     proposed = accepted = rounds = 0

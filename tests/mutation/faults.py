@@ -140,7 +140,7 @@ def run_in(where: Path, tests: dict[str, str]) -> None:
 def problems_with(fault: Fault, tests: dict[str, str], where: Path) -> list[str]:
     """Say which of the tests that must notice this fault do not.
 
-    ``tests`` are their files by their names, from ``tests_of``.
+    ``tests`` are their files by their names, from ``files_by_test``.
     """
     where.mkdir(parents=True, exist_ok=True)
     try:

@@ -13,7 +13,7 @@ from tests.mutation.faults import problems_with
 from tests.mutation.syntax import replaced
 from tests.support.book_source import none
 from website import ROOT
-from website.ledger.marks import Fault, checks, faults, tests_of
+from website.ledger.marks import Fault, checks, faults, files_by_test
 
 CHECKS = checks(ROOT)
 FAULTS = faults(ROOT)
@@ -25,14 +25,14 @@ def depends(item: pytest.Item) -> tuple[str, list[Path]] | None:
     if not isinstance(fault, Fault):
         return None
     list_of_faults = ROOT / "tests" / "chapters" / fault.chapter / "faults.toml"
-    tests = {ROOT / file for file in tests_of(fault, CHECKS).values()}
+    tests = {ROOT / file for file in files_by_test(fault, CHECKS).values()}
     return fault.id, [*sorted(tests), ROOT / fault.file, list_of_faults]
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_the_checks_notice_the_fault(fault: Fault, tmp_path: Path) -> None:
-    problems = problems_with(fault, tests_of(fault, CHECKS), tmp_path / "copy")
+    problems = problems_with(fault, files_by_test(fault, CHECKS), tmp_path / "copy")
     if problems:
         pytest.fail(
             f"{fault.what}, in {fault.function} of {fault.file}: a check of "
@@ -82,7 +82,7 @@ def a_fault(function: str, old: str, new: str) -> Fault:
 @pytest.mark.parametrize("new", NO_FAULTS)
 def test_what_is_no_fault_is_reported(new: str, tmp_path: Path) -> None:
     fault = a_fault("Bernoulli.variance", VARIANCE, new)
-    problems = problems_with(fault, tests_of(fault, CHECKS), tmp_path / "copy")
+    problems = problems_with(fault, files_by_test(fault, CHECKS), tmp_path / "copy")
     assert NO_FAULTS[new] in "\n".join(problems)
 
 
@@ -98,7 +98,7 @@ def test_a_fault_whose_place_is_gone_is_an_error_that_says_so(
     function: str, old: str, message: str, tmp_path: Path
 ) -> None:
     fault = a_fault(function, old, "0")
-    [problem] = problems_with(fault, tests_of(fault, CHECKS), tmp_path / "copy")
+    [problem] = problems_with(fault, files_by_test(fault, CHECKS), tmp_path / "copy")
     assert message in problem
 
 

@@ -40,6 +40,7 @@ DECLARED = ("symbolic", "exact", "statistical", *PEERS)
 
 # They decide how any test runs. What they import for other tests does not count.
 HOW = ("pyproject.toml", "tests/conftest.py", "tests/chapters/conftest.py")
+MAKER = "tests/mutation/faults.py"
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def faults(root: Path) -> list[Fault]:
     return found
 
 
-def tests_of(fault: Fault, its: Iterable[Check]) -> dict[str, str]:
+def files_by_test(fault: Fault, its: Iterable[Check]) -> dict[str, str]:
     """Find the files of the tests that have to notice a fault, by the tests' names."""
     return {
         check.test: check.file
@@ -236,7 +237,7 @@ class Keys:
     def __init__(self, root: Path) -> None:
         self.root, self.project = root, Project(root)
         self._of_file: dict[str, str] = {}
-        maker = root / "tests" / "mutation" / "mutation.py"
+        maker = root / MAKER
         self._maker = self.project.key(maker) if maker.is_file() else ""
         self._checks = checks(root)
 
@@ -250,7 +251,7 @@ class Keys:
         return self._of_file[file]
 
     def of_fault(self, fault: Fault) -> str:
-        tests = sorted(map(self.of_test, tests_of(fault, self._checks).values()))
+        tests = sorted(map(self.of_test, files_by_test(fault, self._checks).values()))
         words = repr((tests, self._maker, fault))
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 

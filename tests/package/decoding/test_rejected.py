@@ -93,7 +93,7 @@ def test_beam_search_rejects(
         beam_search(markov(3), zeros(1), **{**options, name: bad})
 
 
-FOR_EACH = "for a prompt of 2 rows; give one for all rows, or one for each"
+FOR_EACH = "for 2 rows; give one for all rows, or one for each"
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,9 @@ FOR_EACH = "for a prompt of 2 rows; give one for all rows, or one for each"
             "temperature",
             torch.ones(3),
             torch.ones(2),
-            "temperature must be a number or have the shape (2,) of the prompt's rows, got shape "
-            "(3,)",
+            "temperature must be a number or have the shape (2,) of the rows, got (3,)",
         ),
-        ("temperature", -1.0, 0.5, "temperature must be >= 0, got [-1.0]"),
+        ("temperature", -1.0, 0.5, "temperature must be >= 0, got -1.0"),
         ("top_k", 4, 3, "k must lie in [1, 3], the size of the vocabulary, got 4"),
         ("top_p", 0, 1, "p must lie in (0, 1], got 0"),
         ("min_p", 1.5, 0.5, "p must lie in (0, 1], got 1.5"),

@@ -54,6 +54,11 @@ def use_tiny_model(
     patch(LlamaForCausalLM, "save_pretrained", save_and_tell)
 
 
+def cut_short(folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+
+
 def assert_whole(caches: Path) -> None:
     """The checkpoint is there and loads, and nothing else is but the lock."""
     assert {file.name for file in caches.iterdir()} <= {NAME, f"{NAME}.lock"}

@@ -19,7 +19,7 @@ from omnivault.experiments.degeneration import ROUNDING
 from omnivault.model import language_model
 from omnivault.model.installed_files import InstalledFile, sha256
 from omnivault.model.language_model import GGUF, LanguageModel, load_language_model
-from tests.package.language_model.common import NAME, TEXTS, assert_whole
+from tests.package.language_model.common import NAME, TEXTS, assert_whole, cut_short
 
 
 def test_the_model_is_converted_once(caches: Path, conversions: list[None]) -> None:
@@ -51,11 +51,6 @@ def flip_one_byte(folder: Path) -> None:
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-
-
-def cut_short(folder: Path) -> None:
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
 
 
 def remove(name: str) -> Callable[[Path], object]:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from omnivault.model import language_model
 from tests.package.language_model.common import NAME, assert_whole, use_tiny_model
+from website import ROOT
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,8 @@ def test_an_exception_in_the_middle_leaves_nothing_half_written(
 # A child waits for a line, so that it begins together with this process, and says what it does.
 CHILD = f"""
 import sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import test_language_model as here
+sys.path.insert(0, {str(ROOT)!r})
+from tests.package.language_model import common as here
 
 def say(what):
     print(what, flush=True)
