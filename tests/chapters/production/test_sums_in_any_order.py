@@ -112,7 +112,7 @@ ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.statement("sums-in-any-order", "exact")
 @every_dtype
-@given(data=st.data(), n=st.integers(1, 20))
+@given(data=st.data(), n=st.integers(1, 3) | st.integers(1, 20))
 def test_torch_stays_within_the_bound(dtype: torch.dtype, data: st.DataObject, n: int) -> None:
     limits = torch.finfo(dtype)
     scale = data.draw(st.sampled_from([1.0, limits.tiny, limits.max / 2**6]))
