@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from omnivault.information import cross_entropy, kl_divergence
 from tests.support.strategies import DTYPES, HALF, arithmetic, smallest, unit
 
+Measure = Callable[..., Tensor]
+both = pytest.mark.parametrize("measure", [cross_entropy, kl_divergence])
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
