@@ -113,7 +113,7 @@ def check_temperature(
 def check_generator(
     generator: Generator, rows: int
 ) -> torch.Generator | list[torch.Generator] | None:
-    """Return one for all rows, or a list of one for each."""
+    """Return one for all rows, or a list of one for each; None if there are no rows."""
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     each = list(generator)
@@ -121,7 +121,7 @@ def check_generator(
         raise ValueError(
             f"{len(each)} generators for {rows} rows; give one for all rows, or one for each"
         )
-    return each
+    return each or None
 
 
 def check_number(value: float, name: str, example: float) -> float:

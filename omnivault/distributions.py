@@ -1,8 +1,8 @@
 r"""The distributions that a token is drawn from: Bernoulli, categorical and multinomial.
 
 Each is one step from the last: one event of two outcomes, one of K, and n of K. ``probs`` may
-have any batch shape; outcomes broadcast with it. Draws take a generator; without one they come
-from PyTorch's global generator.
+have any batch shape; outcomes broadcast with it. Draws take a generator, or one for each row of
+probabilities; without one they come from PyTorch's global generator.
 
 All three are exponential families, :math:`P(y) = h(y)\, e^{\langle\eta, t(y)\rangle - A(\eta)}`
 with the natural parameter :math:`\eta`, the sufficient statistic t and the log-partition A, whose
@@ -26,7 +26,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omnivault._checks import check_distribution, check_floating, check_integer, some_values
+from omnivault._checks import (
+    Generator,
+    check_distribution,
+    check_floating,
+    check_generator,
+    check_integer,
+    some_values,
+)
 from omnivault.softmax import logsumexp, softmax
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
@@ -90,11 +97,18 @@ class Bernoulli:
         r""":math:`\pi (1 - \pi)`."""
         return self.probs * (1 - self.probs)
 
-    def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, draws: int, *, generator: Generator = None) -> Tensor:
         """Independent outcomes, int64 of shape ``(draws, *probs.shape)``."""
         draws = _check_count(draws, "draws")
-        chances = self.probs.expand(draws, *self.probs.shape)
-        return torch.bernoulli(chances, generator=generator).long()
+        own = check_generator(generator, self.probs.numel())
+        if isinstance(own, list):
+            each = zip(self.probs.flatten(), own, strict=True)
+            columns = [torch.bernoulli(p.expand(draws), generator=g) for p, g in each]
+            drawn = torch.stack(columns, -1).reshape(draws, *self.probs.shape)
+        else:
+            chances = self.probs.expand(draws, *self.probs.shape)
+            drawn = torch.bernoulli(chances, generator=own)
+        return drawn.long()
 
     @classmethod
     def from_natural(cls, eta: Tensor) -> Bernoulli:
@@ -189,12 +203,17 @@ class Categorical:
         r""":math:`\mathrm{diag}(\pi) - \pi \pi^\top`, of shape ``(..., K, K)``."""
         return _covariance(self.probs)
 
-    def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, draws: int, *, generator: Generator = None) -> Tensor:
         """Independent indices, int64 of shape ``(draws, ...)``."""
         draws = _check_count(draws, "draws")
         # In float64: torch.multinomial adds up the probabilities, where float32 may lose the tail.
         rows = self.probs.double().reshape(-1, self.probs.shape[-1])
-        drawn = torch.multinomial(rows, draws, replacement=True, generator=generator)
+        own = check_generator(generator, len(rows))
+        if isinstance(own, list):
+            each = zip(rows, own, strict=True)
+            drawn = torch.stack([row.multinomial(draws, True, generator=g) for row, g in each])
+        else:
+            drawn = torch.multinomial(rows, draws, replacement=True, generator=own)
         return drawn.T.reshape(draws, *self.probs.shape[:-1])
 
     @classmethod
@@ -326,7 +345,7 @@ class Multinomial:
         r""":math:`n (\mathrm{diag}(\pi) - \pi \pi^\top)`, of shape ``(..., K, K)``."""
         return self.n * _covariance(self.probs)
 
-    def sample(self, draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, draws: int, *, generator: Generator = None) -> Tensor:
         """Independent vectors of counts, int64 of shape ``(draws, ..., K)``."""
         draws = _check_count(draws, "draws")
         indices = Categorical(self.probs).sample(draws * self.n, generator=generator)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from omnivault.decoding import sample_sequence
+from omnivault.distributions import Bernoulli, Categorical, Multinomial
 from omnivault.inverse_cdf import inverse_cdf
 from omnivault.sampling import plain_sample, sample
 from omnivault.speculative import accept_or_redraw, speculative_sequence
@@ -36,6 +37,9 @@ DRAWS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "inverse_cdf": lambda z, g: inverse_cdf(z.exp(), generator=g),
     "accept_or_redraw": redrawn,
     "sample_sequence": texts,
+    "Bernoulli": lambda z, g: Bernoulli(z[:, 0].sigmoid()).sample(30, generator=g).T,
+    "Categorical": lambda z, g: Categorical(z.softmax(-1)).sample(9, generator=g).T,
+    "Multinomial": lambda z, g: Multinomial(7, z.softmax(-1)).sample(3, generator=g).movedim(1, 0),
 }
 every_draw = pytest.mark.parametrize("name", DRAWS)
 
