@@ -34,6 +34,7 @@ white. Lines also differ in their dashes and points in their shape, so nothing d
 hue."""
 
 INK = "#222222"
+"""Nearly black; the website turns it light where the page is dark."""
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#1f3b73", "#1f7fa0", "#b9800f", "#c4502e"])
 """From cold to hot, the scale of temperatures."""
@@ -42,8 +43,10 @@ SIGNED = LinearSegmentedColormap.from_list("signed", ["#c4502e", "#ffffff", "#1f
 """Negative vermilion, zero white, positive blue."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Shapes of points, one for each color."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+"""Dashes of lines, one for each color."""
 
 
 def use_book_style() -> None:

@@ -36,7 +36,7 @@ def next_token(
     tokens
         The V tokens as text.
     dials
-        Names of truncations, of ``omnivault.sampling.TRUNCATIONS``, that get a slider.
+        Names of truncations, of :data:`omnivault.sampling.TRUNCATIONS`, that get a slider.
 
     Returns
     -------

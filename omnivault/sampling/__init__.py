@@ -1,6 +1,6 @@
 r"""From the logits of one step to one token: temperature, truncation, and the draw.
 
-Each truncation of ``TRUNCATIONS`` takes logits and returns logits, with ``-inf`` where a token
+Each truncation of :data:`TRUNCATIONS` takes logits and returns logits, with ``-inf`` where a token
 is ruled out, so truncations compose. At least one token is kept; the probabilities of those that
 are kept are renormalized by the softmax that follows. The last dimension is the vocabulary, every
 other one is a batch dimension, and half-precision logits are compared in float32.

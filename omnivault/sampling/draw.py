@@ -52,7 +52,7 @@ def sample(
 ) -> Tensor:
     """Draw one token for each row: temperature, then truncations, then a draw.
 
-    Truncations come in the order of ``omnivault.sampling.TRUNCATIONS``, in which top-k, top-p
+    Truncations come in the order of :data:`omnivault.sampling.TRUNCATIONS`, in which top-k, top-p
     and min-p stand as in Transformers. In another order they go around the logits, as in
     ``sample(typical_p(logits, 0.95), top_p=0.9)``.
 

@@ -187,7 +187,7 @@ def test_html_needs_nothing_else(name: str) -> None:
     assert page.elements[0] == (
         "div",
         {
-            "class": "live",
+            "class": "live-figure",
             "id": make(name).id,
             "data-figure": name,
             "role": "group",

@@ -35,7 +35,7 @@ def find(site: Path, name: str) -> Place:
     """The first place of a figure in the book."""
     for page in PAGES:
         text = (site / f"{page}.html").read_text(encoding="utf-8")
-        pattern = rf'<div class="live"[^>]* data-figure="{name}".*?json">(.*?)</script>'
+        pattern = rf'<div class="live-figure"[^>]* data-figure="{name}".*?json">(.*?)</script>'
         if match := re.search(pattern, text, re.DOTALL):
             made = json.loads(match[1])
             return Place(page, LiveFigure(name, "", made["data"], made["state"]))
