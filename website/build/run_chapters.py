@@ -319,7 +319,8 @@ def run_chapters(app: Sphinx, env: Any, pages: list[str]) -> None:
         )
     known = (ROOT / PEAKS).read_text(encoding="utf-8") if (ROOT / PEAKS).is_file() else "{}"
     peaks = {x.page: kept.match_cache_notebook(x.notebook).data["peak"] for x in found}
-    text = json.dumps(json.loads(known) | peaks, indent=1, sort_keys=True) + "\n"
+    there = {page: x for page, x in json.loads(known).items() if (ROOT / f"{page}.md").is_file()}
+    text = json.dumps(there | peaks, indent=1, sort_keys=True) + "\n"
     (ROOT / PEAKS).write_text(text, encoding="utf-8")
 
 
