@@ -121,6 +121,30 @@ def test_the_smallest_vocabulary() -> None:
     check(figure, EDGES + some_states(figure, 40, draws=DRAWS))
 
 
+@pytest.mark.parametrize("name", sampling.TRUNCATIONS)
+def test_every_truncation_can_have_a_slider(name: str) -> None:
+    rule = sampling.TRUNCATIONS[name]
+    figure = next_token({"": logits()["usual"]}, [str(i) for i in range(3000)], dials=[name])
+    z = whole(figure, "")
+    values = [value for value in rule.values if value != rule.off]
+    states: list[State] = [{"temperature": t, name: v} for t in (0.3, 1, 4) for v in values]
+    for state, seen in shown(figure, states):
+        t = state["temperature"]
+        # Of the equal logits of a bin the figure keeps as many as top-k says: see `kept`.
+        ranked = z - 1e-9 * torch.arange(len(z)) if name == "top_k" else z
+        cut = rule.function(ranked if rule.commutes else ranked / t, state[name]).isfinite()
+        assert seen["kept"] == int(cut.sum()), state
+        p = softmax(z.where(cut, -torch.inf), temperature=t)
+        assert_near(seen["probs"], p[:10])
+        assert_near(seen["entropy"], information.entropy(p))
+        assert_near(seen["mass"], softmax(z, temperature=t)[cut].sum())
+
+
+def test_a_slider_that_is_no_truncation_is_shown_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"^there is no truncation 'top_q'; there are top_k, "):
+        next_token({"": logits()["usual"]}, [str(i) for i in range(3000)], dials=["top_q"])
+
+
 def test_of_distinct_logits_it_keeps_what_sample_can_draw(figure: LiveFigure) -> None:
     """The count alone, without the nudge, where no truncation reaches the bins."""
     z = whole(figure, "usual")
