@@ -69,45 +69,48 @@ def check_temperature(
     ``dim``. It is positive, finite and representable in that dtype; with ``zero`` it may be 0 too.
     """
     dtype = torch.promote_types(z.dtype, torch.float32)
-    number = not isinstance(temperature, Tensor)
-    rows = torch.Size([size for n, size in enumerate(z.shape) if n != dim % z.ndim])
-    if isinstance(temperature, Tensor):
-        if temperature.dtype is torch.bool or temperature.is_complex():
-            raise TypeError(f"temperature must hold real numbers, got {temperature!r}")
-        if not broadcasts_to(temperature.shape, rows):
-            raise ValueError(
-                f"temperature must be a number or have the shape {tuple(rows)} of the rows, got "
-                f"{tuple(temperature.shape)}; give one number for each row"
-            )
-        # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
-        wide = temperature.double()
-    else:
-        exact = check_number(temperature, "temperature", 0.7)
-        wide = torch.tensor(exact, dtype=torch.float64, device=z.device)
-    limits = torch.finfo(dtype)
     # A subnormal number may be flushed to zero, and a larger one rounds to infinity.
-    fits = (wide >= limits.tiny) & (wide <= limits.max)
+    least, most = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    if not isinstance(temperature, Tensor):
+        number = check_number(temperature, "temperature", 0.7)
+        if not (least <= number <= most or (zero and number == 0)):
+            raise _out_of_range(str(temperature), number > 0, dtype, zero)
+        return torch.tensor(number, dtype=dtype, device=z.device)
+    if temperature.dtype is torch.bool or temperature.is_complex():
+        raise TypeError(f"temperature must hold real numbers, got {temperature!r}")
+    rows = torch.Size([size for n, size in enumerate(z.shape) if n != dim % z.ndim])
+    if not broadcasts_to(temperature.shape, rows):
+        raise ValueError(
+            f"temperature must be a number or have the shape {tuple(rows)} of the rows, got "
+            f"{tuple(temperature.shape)}; give one number for each row"
+        )
+    # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
+    wide = temperature.double()
+    fits = (wide >= least) & (wide <= most)
     if zero:
         fits |= wide == 0
     if not bool(fits.all()):
         bad = wide.detach()[~fits]
-        values = str(temperature if number else bad.item()) if wide.ndim == 0 else some_values(bad)
-        if not bool((bad > 0).all()):
-            if zero:
-                raise ValueError(
-                    f"temperature must be >= 0, got {values}; 0 takes the largest logit"
-                )
-            raise ValueError(
-                f"temperature must be > 0, got {values}; for T -> 0 take the largest logit: "
-                "logits.argmax(-1), or greedy(logits)"
-            )
-        raise ValueError(
-            f"temperature must lie in [{limits.tiny:.4g}, {limits.max:.4g}] to be computed in "
-            f"{dtype}, got {values}; convert the logits with z.double(), or take the limit: the "
-            "largest logit for T -> 0, the uniform distribution for T -> infinity"
-        )
+        shown = some_values(bad) if wide.ndim else str(bad.item())
+        raise _out_of_range(shown, bool((bad > 0).all()), dtype, zero)
     divisor = wide.to(dtype)
     return divisor.expand(rows).unsqueeze(dim) if divisor.ndim else divisor
+
+
+def _out_of_range(shown: str, positive: bool, dtype: torch.dtype, zero: bool) -> ValueError:
+    if positive:
+        limits = torch.finfo(dtype)
+        return ValueError(
+            f"temperature must lie in [{limits.tiny:.4g}, {limits.max:.4g}] to be computed in "
+            f"{dtype}, got {shown}; convert the logits with z.double(), or take the limit: the "
+            "largest logit for T -> 0, the uniform distribution for T -> infinity"
+        )
+    if zero:
+        return ValueError(f"temperature must be >= 0, got {shown}; 0 takes the largest logit")
+    return ValueError(
+        f"temperature must be > 0, got {shown}; for T -> 0 take the largest logit: "
+        "logits.argmax(-1), or greedy(logits)"
+    )
 
 
 def check_generator(
