@@ -126,7 +126,8 @@ def speculative_sequence(
     lookahead
         How many tokens the draft proposes in a round.
     temperature
-        T >= 0, a number, of both models; at 0 either takes its largest logit.
+        T >= 0 of both models, a number, or a tensor with one for the only row; at 0 either takes
+        its largest logit.
     generator
         Source of randomness, or a list of one for the only row. None takes PyTorch's global one.
 
@@ -139,7 +140,7 @@ def speculative_sequence(
     ------
     ValueError
         ``ids`` is not one row of tokens, ``max_new_tokens`` or ``lookahead`` is not positive, or T
-        is not.
+        is negative or not finite.
 
     Examples
     --------
@@ -157,7 +158,8 @@ def speculative_sequence(
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
-    check_temperature(temperature, torch.zeros(1, dtype=torch.float64), zero=True)
+    one_row = torch.zeros(1, 1, dtype=torch.float64)
+    temperature = check_temperature(temperature, one_row, zero=True).reshape(())
     generator = check_generator(generator, 1)
     end = len(ids) + max_new_tokens
     proposed = accepted = rounds = 0

@@ -138,6 +138,12 @@ def test_zero_takes_the_largest_where_something_is_drawn() -> None:
     assert speculated(0) == [0] + 10 * [3]
 
 
+def test_a_speculative_text_takes_a_number_or_one_for_its_only_row() -> None:
+    assert speculated(torch.tensor([0.5])) == speculated(0.5) == speculated(torch.tensor(0.5))
+    with pytest.raises(ValueError, match=r"have the shape \(1,\) of the rows, got \(2,\)"):
+        speculated(torch.tensor([0.5, 0.5]))
+
+
 def test_a_temperature_for_each_row_passes_gradients_on() -> None:
     z = logits().double().requires_grad_()
     each = TEMPERATURES.double().requires_grad_()
