@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -119,6 +120,13 @@ def check_generator(
     """Return one for all rows, or a list of one for each; None if there are no rows."""
     if generator is None or isinstance(generator, torch.Generator):
         return generator
+    if not isinstance(generator, Sequence) or not all(
+        isinstance(own, torch.Generator) for own in generator
+    ):
+        raise TypeError(
+            "generator must be a torch.Generator, a list with one for each row, or None, got "
+            f"{generator!r}"
+        )
     each = list(generator)
     if len(each) != rows:
         raise ValueError(
@@ -132,7 +140,10 @@ def check_number(value: float, name: str, example: float) -> float:
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, Real):
         raise TypeError(f"{name} must be a number such as {example}, got {value!r}")
-    return float(plain)
+    try:
+        return float(plain)
+    except OverflowError:  # an int may be larger than any float
+        return math.inf if _plain(value) > 0 else -math.inf
 
 
 def check_integer(value: int, name: str, example: int) -> int:

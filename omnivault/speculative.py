@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, check_generator, check_temperature, some_values
+from omnivault._checks import (
+    Generator,
+    at_least_float32,
+    check_generator,
+    check_integer,
+    check_rows,
+    check_temperature,
+    some_values,
+)
 from omnivault.inverse_cdf import inverse_cdf, uniforms
 from omnivault.softmax import softmax
 
@@ -138,9 +146,11 @@ def speculative_sequence(
 
     Raises
     ------
+    TypeError
+        ``max_new_tokens`` or ``lookahead`` is not an int, or T is not a number.
     ValueError
-        ``ids`` is not one row of tokens, ``max_new_tokens`` or ``lookahead`` is not positive, or T
-        is negative or not finite.
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, ``ids`` is not one row of
+        tokens, ``max_new_tokens`` or ``lookahead`` is not positive, or T is negative or not finite.
 
     Examples
     --------
@@ -156,7 +166,7 @@ def speculative_sequence(
     if ids.ndim != 1 or len(ids) == 0:
         raise ValueError(f"ids must have the shape (N,) with N >= 1, got {tuple(ids.shape)}")
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
-        if number < 1:
+        if check_integer(number, name, 4) < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
     one_row = torch.zeros(1, 1, dtype=torch.float64)
     temperature = check_temperature(temperature, one_row, zero=True).reshape(())
@@ -185,7 +195,8 @@ def speculative_sequence(
 
 
 def _probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    check_rows(logits)
+    logits = at_least_float32(logits)
     if bool((check_temperature(temperature, logits, zero=True) == 0).all()):
-        largest = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
-        return largest.to(torch.promote_types(logits.dtype, torch.float32))
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
     return softmax(logits, temperature=temperature)

@@ -75,6 +75,15 @@ def test_another_number_of_generators_is_shown(name: str, number: int) -> None:
         DRAWS[name](LOGITS, seeded(*range(number)))
 
 
+@every_draw
+@pytest.mark.parametrize(
+    "bad", [7, "abcde", [1] * ROWS, set(seeded(*range(ROWS))), iter(seeded(*range(ROWS)))]
+)
+def test_what_is_no_generator_and_no_list_of_them_is_shown(name: str, bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"^generator must be a torch.Generator, a list with one "):
+        DRAWS[name](LOGITS, bad)
+
+
 def test_a_speculative_text_is_one_row() -> None:
     def write(generator: Any) -> Tensor:
         return speculative_sequence(

@@ -155,3 +155,11 @@ def test_a_temperature_for_each_row_passes_gradients_on() -> None:
     for one, other in zip(ours, written_out, strict=True):
         # Some dozen roundings of numbers of size a hundred or less.
         torch.testing.assert_close(one, other, rtol=64 * 2.0**-53, atol=6400 * 2.0**-53)
+
+
+@every_map
+def test_an_int_beyond_every_float_is_out_of_range(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^temperature must lie in \[.* got 10{400}; "):
+        MAPS[name](softmaxes(logits()), temperature=10**400)
+    with pytest.raises(ValueError, match=r"^temperature must be > 0, got -10{400}; "):
+        MAPS[name](softmaxes(logits()), temperature=-(10**400))

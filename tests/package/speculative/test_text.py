@@ -335,3 +335,42 @@ def test_a_setting_out_of_range_is_shown_beside_one_in_it(
     settings = {**GOOD, **good}
     text = speculative_sequence(target, target, **settings)
     assert len(text.ids) == len(settings["ids"]) + settings["max_new_tokens"]
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "lookahead"])
+@pytest.mark.parametrize("bad", [True, 2.5, "4", None])
+def test_a_count_that_is_no_integer_is_shown(name: str, bad: Any) -> None:
+    message = f"{name} must be an int such as 4, got {bad!r}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        speculative_sequence(table(1), table(1), **{**GOOD, name: bad})
+
+
+@pytest.mark.parametrize("temperature", [0, 0.7])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_without_a_softmax_are_shown_at_any_temperature(
+    temperature: float, value: float
+) -> None:
+    def broken(ids: Tensor) -> Tensor:
+        return torch.full((len(ids), 5), value)
+
+    for target, draft in ((broken, table(1)), (table(1), broken)):
+        with pytest.raises(ValueError, match=r"^logits of a row (hold|are all) "):
+            speculative_sequence(target, draft, **{**GOOD, "temperature": temperature})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_logits_in_half_precision_are_computed_in_single(
+    temperature: float, dtype: torch.dtype
+) -> None:
+    def write(*dtypes: torch.dtype) -> list[int]:
+        def model(ids: Tensor) -> Tensor:
+            logits = table(1)(ids)
+            for each in dtypes:
+                logits = logits.to(each)
+            return logits
+
+        settings = {**GOOD, "temperature": temperature, "generator": generator()}
+        return speculative_sequence(model, model, **settings).ids.tolist()
+
+    assert write(dtype) == write(dtype, torch.float32)
