@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -17,7 +18,9 @@ Generator = torch.Generator | Sequence[torch.Generator] | None
 def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
     """Raise unless z is a floating tensor with classes along ``dim``."""
     if not isinstance(z, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {z!r}; wrap them in torch.tensor(...)")
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {shown(z)}; wrap them in torch.tensor(...)"
+        )
     if not z.is_floating_point():
         raise TypeError(
             f"{name} must have a floating dtype, got {z.dtype} with values {some_values(z)}; "
@@ -30,7 +33,7 @@ def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
             "reshape(1) makes it a row of one"
         )
     if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"dim must be an int such as -1, got {dim!r}")
+        raise TypeError(f"dim must be an int such as -1, got {shown(dim)}")
     if not -z.ndim <= dim < z.ndim:
         raise ValueError(
             f"dim must lie in [{-z.ndim}, {z.ndim - 1}] for {name} of shape {shape}, got {dim}"
@@ -78,7 +81,7 @@ def check_temperature(
             raise _out_of_range(str(temperature), number > 0, dtype, zero)
         return torch.tensor(number, dtype=dtype, device=z.device)
     if temperature.dtype is torch.bool or temperature.is_complex():
-        raise TypeError(f"temperature must hold real numbers, got {temperature!r}")
+        raise TypeError(f"temperature must hold real numbers, got {shown(temperature)}")
     rows = torch.Size([size for n, size in enumerate(z.shape) if n != dim % z.ndim])
     if not broadcasts_to(temperature.shape, rows):
         raise ValueError(
@@ -92,24 +95,24 @@ def check_temperature(
         fits |= wide == 0
     if not bool(fits.all()):
         bad = wide.detach()[~fits]
-        shown = some_values(bad) if wide.ndim else str(bad.item())
-        raise _out_of_range(shown, bool((bad > 0).all()), dtype, zero)
+        text = some_values(bad) if wide.ndim else str(bad.item())
+        raise _out_of_range(text, bool((bad > 0).all()), dtype, zero)
     divisor = wide.to(dtype)
     return divisor.expand(rows).unsqueeze(dim) if divisor.ndim else divisor
 
 
-def _out_of_range(shown: str, positive: bool, dtype: torch.dtype, zero: bool) -> ValueError:
+def _out_of_range(text: str, positive: bool, dtype: torch.dtype, zero: bool) -> ValueError:
     if positive:
         limits = torch.finfo(dtype)
         return ValueError(
             f"temperature must lie in [{limits.tiny:.4g}, {limits.max:.4g}] to be computed in "
-            f"{dtype}, got {shown}; convert the logits with z.double(), or take the limit: the "
+            f"{dtype}, got {text}; convert the logits with z.double(), or take the limit: the "
             "largest logit for T -> 0, the uniform distribution for T -> infinity"
         )
     if zero:
-        return ValueError(f"temperature must be >= 0, got {shown}; 0 takes the largest logit")
+        return ValueError(f"temperature must be >= 0, got {text}; 0 takes the largest logit")
     return ValueError(
-        f"temperature must be > 0, got {shown}; for T -> 0 take the largest logit: "
+        f"temperature must be > 0, got {text}; for T -> 0 take the largest logit: "
         "logits.argmax(-1), or greedy(logits)"
     )
 
@@ -125,7 +128,7 @@ def check_generator(
     ):
         raise TypeError(
             "generator must be a torch.Generator, a list with one for each row, or None, got "
-            f"{generator!r}"
+            f"{shown(generator)}"
         )
     each = list(generator)
     if len(each) != rows:
@@ -139,7 +142,7 @@ def check_number(value: float, name: str, example: float) -> float:
     """Return a real number as a float: Python's, NumPy's, or a tensor of no dimension."""
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, Real):
-        raise TypeError(f"{name} must be a number such as {example}, got {value!r}")
+        raise TypeError(f"{name} must be a number such as {example}, got {shown(value)}")
     try:
         return float(plain)
     except OverflowError:  # an int may be larger than any float
@@ -150,7 +153,7 @@ def check_integer(value: int, name: str, example: int) -> int:
     """Return an integer as an int: Python's, NumPy's, or a tensor of no dimension."""
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, Integral):
-        raise TypeError(f"{name} must be an int such as {example}, got {value!r}")
+        raise TypeError(f"{name} must be an int such as {example}, got {shown(value)}")
     return int(plain)
 
 
@@ -186,7 +189,7 @@ def check_distribution(p: Tensor, dim: int) -> Tensor:
 def check_floating(p: Tensor, name: str) -> None:
     if not isinstance(p, Tensor) or not p.is_floating_point():
         raise TypeError(
-            f"{name} must be a tensor of a floating dtype, got {p!r}; "
+            f"{name} must be a tensor of a floating dtype, got {shown(p)}; "
             "torch.tensor(...) or p.float() makes one"
         )
 
@@ -203,7 +206,7 @@ def check_labels(rows: Tensor, labels: Tensor) -> None:
     """Raise unless labels are one class for each row of an (N, K) tensor."""
     if not isinstance(labels, Tensor) or labels.dtype is not torch.int64:
         raise TypeError(
-            f"labels must be a tensor of dtype torch.int64, got {labels!r}; "
+            f"labels must be a tensor of dtype torch.int64, got {shown(labels)}; "
             "one class index for each row, labels.long()"
         )
     if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:
@@ -231,5 +234,34 @@ def broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:
 
 
 def some_values(z: Tensor, most: int = 6) -> str:
-    values = ", ".join(str(v) for v in z.flatten()[:most].tolist())
+    """Write the first values of a tensor, so that a message stays short."""
+    if z.is_meta:
+        return "[no values on the meta device]"
+    dense = z.to_dense() if z.layout is not torch.strided else z
+    if dense.ndim == 0:
+        return str(dense.item())
+    values = ", ".join(str(v) for v in dense.flatten()[:most].tolist())
     return f"[{values}{', ...' if z.numel() > most else ''}]"
+
+
+class _Shown(reprlib.Repr):
+    def repr1(self, x: Any, level: int) -> str:
+        if not isinstance(x, Tensor):
+            return super().repr1(x, level)
+        values = some_values(x)
+        plain = x.dtype in (torch.float32, torch.int64, torch.bool)
+        return f"tensor({values}{'' if plain else f', dtype={x.dtype}'})"
+
+
+_SHOWN = _Shown()
+_SHOWN.maxother = 80
+_SHOWN.maxstring = 80
+
+
+def shown(value: Any) -> str:
+    """Write what a caller has passed, in one line of at most some 100 characters.
+
+    ``repr`` of a list of 200,000 numbers has a million.
+    """
+    text = " ".join(_SHOWN.repr(value).split())
+    return text if len(text) <= 120 else f"{text[:80]} ... {text[-30:]}"

@@ -19,6 +19,7 @@ from omnivault._checks import (
     check_integer,
     check_labels,
     check_logits,
+    shown,
     some_values,
 )
 
@@ -81,7 +82,9 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
     """
     for name, value in (("claimed", claimed), ("came_true", came_true)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {value!r}; use torch.tensor(...)")
+            raise TypeError(
+                f"{name} must be a torch.Tensor, got {shown(value)}; use torch.tensor(...)"
+            )
     if not claimed.is_floating_point():
         raise TypeError(f"claimed must have a floating dtype, got {claimed.dtype}; try .float()")
     if came_true.dtype is not torch.bool:

@@ -23,6 +23,7 @@ from omnivault._checks import (
     check_number,
     check_rows,
     check_temperature,
+    shown,
 )
 
 __all__ = ["Beams", "NextTokenLogits", "beam_search", "greedy_search", "sample_sequence"]
@@ -340,7 +341,7 @@ def _call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
 def _check_prompt(prompt: Tensor, max_new_tokens: int, end_token: int | None) -> Tensor:
     """Return the prompt as ``(B, N)``."""
     if not isinstance(prompt, Tensor) or prompt.dtype != torch.int64:
-        raise TypeError(f"prompt must be an int64 tensor of token ids, got {prompt!r}")
+        raise TypeError(f"prompt must be an int64 tensor of token ids, got {shown(prompt)}")
     if prompt.ndim not in (1, 2) or (prompt.ndim == 2 and len(prompt) == 0):
         raise ValueError(
             f"prompt must have the shape (N,) or (B, N), B >= 1, got {tuple(prompt.shape)}"

@@ -32,6 +32,7 @@ from omnivault._checks import (
     check_floating,
     check_generator,
     check_integer,
+    shown,
     some_values,
 )
 from omnivault.softmax import logsumexp, softmax
@@ -386,7 +387,7 @@ class Multinomial:
 def _check_outcomes(y: Tensor, shape: torch.Size | None = None) -> None:
     """Raise unless y is a tensor that broadcasts with the shape, if there is one."""
     if not isinstance(y, Tensor):
-        raise TypeError(f"outcomes must be a tensor, got {y!r}; torch.tensor(...) makes one")
+        raise TypeError(f"outcomes must be a tensor, got {shown(y)}; torch.tensor(...) makes one")
     if shape is not None:
         try:
             torch.broadcast_shapes(y.shape, shape)

@@ -38,6 +38,7 @@ from omnivault._checks import (
     broadcasts_to,
     check_logits,
     check_temperature,
+    shown,
 )
 
 __all__ = [
@@ -279,7 +280,9 @@ def softmax_vjp(
     check_logits(p, dim, "probabilities")
     divisor = check_temperature(temperature, p, dim)
     if not isinstance(v, Tensor) or not v.is_floating_point():
-        raise TypeError(f"v must be a tensor of a floating dtype, got {v!r}; try v.to(p.dtype)")
+        raise TypeError(
+            f"v must be a tensor of a floating dtype, got {shown(v)}; try v.to(p.dtype)"
+        )
     if not broadcasts_to(v.shape, p.shape):
         raise ValueError(
             f"v of shape {tuple(v.shape)} does not broadcast to p of shape {tuple(p.shape)}; "
@@ -320,7 +323,7 @@ class SoftmaxFunction(torch.autograd.Function):
         """Probabilities of the shape and dtype of ``z``."""
         if not isinstance(temperature, Tensor) or not temperature.is_floating_point():
             raise TypeError(
-                f"temperature must be a tensor of a floating dtype, got {temperature!r}; "
+                f"temperature must be a tensor of a floating dtype, got {shown(temperature)}; "
                 "torch.tensor(0.7) makes one"
             )
         weights = _shifted(z, -1, temperature).exp()

@@ -33,6 +33,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import TqdmWarning, tqdm
 
+from omnivault._checks import shown
 from omnivault.model.installed_files import InstalledFile, sha256
 
 with warnings.catch_warnings():
@@ -272,7 +273,7 @@ class CachedLogits:
 
 def _check_ids(ids: Tensor, least: int = 1) -> None:
     if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
-        raise TypeError(f"ids must be an int64 tensor of token ids, got {ids!r}")
+        raise TypeError(f"ids must be an int64 tensor of token ids, got {shown(ids)}")
     if ids.ndim not in (1, 2) or ids.shape[-1] < least or len(ids) == 0:
         raise ValueError(
             f"ids must have the shape (N,) or (B, N) with N >= {least}, got {tuple(ids.shape)}"

@@ -76,7 +76,7 @@ NO_TOKENS = "ids must have the shape (N,) or (B, N) with N >= {}, got {}"
         ("next_token_logits", ["a"], ["a", ""], ValueError, "the text must not be empty, got ''"),
         ("next_token_logits", ["a"], [], ValueError, "texts must hold at least one text, got none"),
         ("logits", torch.tensor([5]), [5], TypeError, "ids must be an int64 tensor of token ids"),
-        ("logits", torch.tensor([5]), torch.ones(1), TypeError, "got tensor([1.])"),
+        ("logits", torch.tensor([5]), torch.ones(1), TypeError, "got tensor([1.0])"),
         ("logits", torch.tensor([5]), torch.tensor(5), ValueError, NO_TOKENS.format(1, "()")),
         (
             "logits",

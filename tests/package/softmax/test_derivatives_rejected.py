@@ -100,10 +100,14 @@ BAD_V: dict[str, tuple[Any, str, Tensor]] = {
     ),
     "booleans": (
         torch.tensor([True, False, True]),
-        "tensor([ True, False,  True])",
+        "tensor([True, False, True])",
         torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64),
     ),
-    "complex": (torch.tensor(1j), "tensor(0.+1.j)", torch.tensor(1.0, dtype=torch.bfloat16)),
+    "complex": (
+        torch.tensor(1j),
+        "tensor(1j, dtype=torch.complex64)",
+        torch.tensor(1.0, dtype=torch.bfloat16),
+    ),
 }
 
 
@@ -151,7 +155,11 @@ NOT_A_TENSOR: dict[str, tuple[Any, str, Tensor]] = {
     "a list": ([0.5, 0.5], "[0.5, 0.5]", torch.tensor([0.5, 0.5])),
     "an integer": (torch.tensor(2), "tensor(2)", torch.tensor(2.0, dtype=torch.float16)),
     "a boolean": (torch.tensor(True), "tensor(True)", torch.tensor(1.0, dtype=torch.float64)),
-    "complex": (torch.tensor(1j), "tensor(0.+1.j)", torch.tensor(1.0, dtype=torch.bfloat16)),
+    "complex": (
+        torch.tensor(1j),
+        "tensor(1j, dtype=torch.complex64)",
+        torch.tensor(1.0, dtype=torch.bfloat16),
+    ),
 }
 
 
