@@ -210,15 +210,14 @@ def check_distribution(p: Tensor, dim: int) -> Tensor:
     check_floating(p, "probabilities")
     check_dim(p, dim, "probabilities")
     half = p.dtype.itemsize < 4
-    p32 = p.float() if half else p
+    p32 = at_least_float32(p)
     total = p32.sum(dim)
     wrong = ((total - 1).abs() > (0.05 if half else 1e-3)) | (p32 < 0).any(dim)
     if wrong.any():
         row = p.movedim(dim, -1)[wrong][0]
         raise ValueError(
-            "probabilities must be >= 0 and sum to 1, got a row "
-            f"{row[:6].tolist()}{' ...' if len(row) > 6 else ''} with sum {row.sum().item():.6g}; "
-            "turn logits into probabilities with softmax(z) first"
+            f"probabilities must be >= 0 and sum to 1, got a row {some_values(row)} with sum "
+            f"{row.sum().item():.6g}; turn logits into probabilities with softmax(z) first"
         )
     return p32
 
@@ -229,9 +228,15 @@ def check_floating(p: Tensor, name: str) -> None:
             f"{name} must be a tensor of a floating dtype, got {shown(p)}; "
             "torch.tensor(...) or p.float() makes one"
         )
+    if p.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {p.layout}; p.to_dense() makes one"
+        )
 
 
 def check_dim(p: Tensor, dim: int, name: str) -> None:
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"dim must be an int such as -1, got {shown(dim)}")
     if not -p.ndim <= dim < p.ndim:
         raise ValueError(
             f"dim {dim} does not exist in {name} of shape {tuple(p.shape)}; "
