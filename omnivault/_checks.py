@@ -109,7 +109,7 @@ def check_temperature(
     T is a number, or a tensor that broadcasts to the shape of the rows, that of ``z`` without
     ``dim``. It is positive, finite and representable in that dtype; with ``zero`` it may be 0 too.
     """
-    dtype = torch.promote_types(z.dtype, torch.float32)
+    dtype = torch.float32 if z.dtype.itemsize < 4 else z.dtype
     # A subnormal number may be flushed to zero, and a larger one rounds to infinity.
     least, most = torch.finfo(dtype).tiny, torch.finfo(dtype).max
     if not isinstance(temperature, Tensor):
