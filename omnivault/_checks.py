@@ -49,11 +49,11 @@ def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
         )
 
 
-def check_dims(z: Tensor, dims: Sequence[int]) -> tuple[int, ...]:
+def check_dims(z: Tensor, dims: Any) -> tuple[int, ...]:
     """Return several dimensions of a tensor, each counted from the front, in the order given."""
-    for dim in dims if isinstance(dims, tuple) else [dims]:
+    for dim in dims if isinstance(dims, tuple) else (dims,):
         check_logits(z, dim)
-    if not dims:
+    if dims == ():
         raise ValueError("dim must name a dimension, got (); -1 is the last")
     counted = tuple(dim % z.ndim for dim in dims)
     if len(set(counted)) < len(counted):

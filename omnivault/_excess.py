@@ -9,11 +9,12 @@ a series.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["excess", "excess_of_logits"]
+__all__ = ["Row", "excess", "excess_of_logits"]
 
 # Up to where series are taken; beyond, what cancels costs a few units in the last place.
 NEAR, NEAR_LOGS = 0.5, 1.5
@@ -44,17 +45,20 @@ def excess(p: Tensor, q: Tensor) -> Tensor:
     return torch.where(v.abs() < NEAR, near, far)
 
 
-def excess_of_logits(
-    z: Tensor,
-    w: Tensor,
-    p: Tensor,
-    q: Tensor,
-    log_p: Tensor,
-    log_q: Tensor,
-    temperature: Tensor,
-    dim: int,
-) -> Tensor:
-    r"""Terms of p and q, the softmax of logits z and w.
+class Row(NamedTuple):
+    """Logits, and what is known of them."""
+
+    z: Tensor
+    p: Tensor
+    log_p: Tensor
+
+    def detach(self) -> Row:
+        """Return the same without its gradients."""
+        return Row(self.z.detach(), self.p.detach(), self.log_p.detach())
+
+
+def excess_of_logits(first: Row, second: Row, temperature: Tensor, dim: int) -> Tensor:
+    r"""Terms of p and q, the softmax of two rows of logits.
 
     With :math:`d = \log p - \log q` they are :math:`p\,(e^{-d} - 1 + d)`. Where d is small it is
     taken from the difference of the logits, which has more digits than that of the logarithms:
@@ -65,10 +69,11 @@ def excess_of_logits(
     --------
     >>> z = torch.tensor([1.0, 2.0])
     >>> w = z + torch.tensor([0.0, 2.0**-12])
-    >>> known = [z.softmax(-1), w.softmax(-1), z.log_softmax(-1), w.log_softmax(-1)]
-    >>> excess_of_logits(z, w, *known, torch.tensor(1.0), -1).sum()
+    >>> first, second = (Row(x, x.softmax(-1), x.log_softmax(-1)) for x in (z, w))
+    >>> excess_of_logits(first, second, torch.tensor(1.0), -1).sum()
     tensor(5.8593e-09)
     """
+    (z, p, log_p), (w, q, log_q) = first, second
     far = torch.where(log_p == -torch.inf, 0.0, log_p - log_q)
     possible = (log_p > -torch.inf) & (log_q > -torch.inf)
     apart = torch.where(possible, (z - w) / temperature, 0.0)

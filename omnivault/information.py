@@ -23,7 +23,7 @@ from omnivault._checks import (
     check_temperature,
     some_values,
 )
-from omnivault._excess import excess, excess_of_logits
+from omnivault._excess import Row, excess, excess_of_logits
 from omnivault.softmax import log_softmax, softmax
 
 __all__ = [
@@ -221,8 +221,10 @@ def kl_divergence_from_logits(
     dtype = torch.promote_types(z.dtype, w.dtype)
     z, w = (at_least_float32(x.to(dtype)) for x in (z, w))
     (p, log_p), (q, log_q) = (_both(x, dim, temperature) for x in (z, w))
-    known = [x.detach() for x in (z, w, p, q, log_p, log_q, check_temperature(temperature, z, dim))]
-    terms = _with_gradient_of(excess_of_logits(*known, dim), p * (_finite(log_p) - _finite(log_q)))
+    first, second = Row(z, p, log_p).detach(), Row(w, q, log_q).detach()
+    divisor = check_temperature(temperature, z, dim)
+    plain = p * (_finite(log_p) - _finite(log_q))
+    terms = _with_gradient_of(excess_of_logits(first, second, divisor.detach(), dim), plain)
     ruled_out = (log_q == -torch.inf) & (log_p > -torch.inf)
     return terms.masked_fill(ruled_out, torch.inf).sum(dim).to(dtype)
 
