@@ -9,6 +9,7 @@ from torch import Tensor
 
 from omnivault._checks import Generator, at_least_float32, check_rows, check_share, some_values
 from omnivault.inverse_cdf import BLOCK, block_sums, draw_rows
+from omnivault.sampling.distances import below_largest
 from omnivault.sampling.truncation import top_p
 
 
@@ -57,7 +58,7 @@ def in_nucleus(logits: Tensor, tokens: Tensor, p: float) -> Tensor:
     if bool(outside.any()):
         raise ValueError(f"tokens must lie in [0, {size}), got {some_values(tokens[outside])}")
     z = at_least_float32(logits)
-    weights = (z - at_least_float32(largest).unsqueeze(-1)).exp()
+    weights = below_largest(z, largest).exp()
     rows = z.reshape(-1, size), weights.reshape(-1, size), tokens.reshape(-1)
     return inside(*rows, p).reshape(tokens.shape)
 

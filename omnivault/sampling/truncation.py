@@ -22,6 +22,7 @@ from omnivault._checks import (
     check_rows,
     check_share,
 )
+from omnivault.sampling.distances import below_largest
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
@@ -163,15 +164,16 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     >>> top_n_sigma(torch.tensor([4.0, 3.0, 0.0, 1.0]), 1.0)  # mean 2, standard deviation 1.58
     tensor([4., 3., -inf, -inf])
     """
-    largest = check_rows(logits).unsqueeze(-1)
+    largest = check_rows(logits)
     reach = check_number(n, "n", 1.0)
     if not 0 < reach < float("inf"):
         raise ValueError(f"n must lie in (0, inf), got {n}; leave it out to keep every token")
-    # Shifted, so that the squares are of distances and not of levels, in halves, which cannot
-    # overflow; scaled, so that no square overflows or vanishes.
+    # Shifted, so that the squares are of distances and not of levels; scaled, so that no square
+    # overflows or vanishes.
+    # Halved, if they might overflow.
     kept = logits.isfinite()
-    below = at_least_float32(logits) / 2 - at_least_float32(largest) / 2
-    below = torch.where(kept, below, 0.0)
+    unit = torch.where(largest.abs() > 1, 2.0, 1.0).unsqueeze(-1)
+    below = torch.where(kept, below_largest(logits, largest, unit), 0.0)
     farthest = below.amin(-1, keepdim=True).neg().clamp(min=torch.finfo(below.dtype).tiny)
     share = below / farthest
     count = kept.sum(-1, keepdim=True)
