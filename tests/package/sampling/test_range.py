@@ -1,4 +1,4 @@
-"""Logits as far apart as a format has them, temperatures from its smallest number to its largest."""
+"""Logits as far apart as a format has them, temperatures from its smallest to its largest."""
 
 from __future__ import annotations
 
