@@ -26,6 +26,10 @@ def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
             f"{name} must have a floating dtype, got {z.dtype} with values {some_values(z)}; "
             "convert them with z.float()"
         )
+    if z.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {z.layout}; z.to_dense() makes one"
+        )
     shape = tuple(z.shape)
     if z.ndim == 0:
         raise ValueError(
@@ -43,6 +47,39 @@ def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
             f"dimension {dim} of the {name} is empty (shape {shape}); "
             "a softmax needs at least one class"
         )
+
+
+def check_dims(z: Tensor, dims: Sequence[int]) -> tuple[int, ...]:
+    """Return several dimensions of a tensor, each counted from the front, in the order given."""
+    for dim in dims if isinstance(dims, tuple) else [dims]:
+        check_logits(z, dim)
+    if not dims:
+        raise ValueError("dim must name a dimension, got (); -1 is the last")
+    counted = tuple(dim % z.ndim for dim in dims)
+    if len(set(counted)) < len(counted):
+        raise ValueError(f"dim must name each dimension once, got {shown(dims)}")
+    return counted
+
+
+def check_weights(weights: Tensor, z: Tensor) -> Tensor:
+    """Return weights in the shape of z, detached; raise unless each is finite and not negative."""
+    if not isinstance(weights, Tensor) or weights.is_complex():
+        raise TypeError(
+            f"weights must be a tensor of real numbers or of booleans, got {shown(weights)}"
+        )
+    if not broadcasts_to(weights.shape, z.shape):
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} do not broadcast to logits of shape "
+            f"{tuple(z.shape)}; give one for each class"
+        )
+    weights = weights.detach()
+    wrong = ~((weights >= 0) & (weights < torch.inf))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"weights must be >= 0 and finite, got {some_values(weights[wrong])}; "
+            "0 leaves a class out"
+        )
+    return weights.expand(z.shape)
 
 
 def check_rows(logits: Tensor) -> Tensor:
@@ -173,15 +210,14 @@ def check_distribution(p: Tensor, dim: int) -> Tensor:
     check_floating(p, "probabilities")
     check_dim(p, dim, "probabilities")
     half = p.dtype.itemsize < 4
-    p32 = p.float() if half else p
+    p32 = at_least_float32(p)
     total = p32.sum(dim)
     wrong = ((total - 1).abs() > (0.05 if half else 1e-3)) | (p32 < 0).any(dim)
     if wrong.any():
         row = p.movedim(dim, -1)[wrong][0]
         raise ValueError(
-            "probabilities must be >= 0 and sum to 1, got a row "
-            f"{row[:6].tolist()}{' ...' if len(row) > 6 else ''} with sum {row.sum().item():.6g}; "
-            "turn logits into probabilities with softmax(z) first"
+            f"probabilities must be >= 0 and sum to 1, got a row {some_values(row)} with sum "
+            f"{row.sum().item():.6g}; turn logits into probabilities with softmax(z) first"
         )
     return p32
 
@@ -192,9 +228,15 @@ def check_floating(p: Tensor, name: str) -> None:
             f"{name} must be a tensor of a floating dtype, got {shown(p)}; "
             "torch.tensor(...) or p.float() makes one"
         )
+    if p.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {p.layout}; p.to_dense() makes one"
+        )
 
 
 def check_dim(p: Tensor, dim: int, name: str) -> None:
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"dim must be an int such as -1, got {shown(dim)}")
     if not -p.ndim <= dim < p.ndim:
         raise ValueError(
             f"dim {dim} does not exist in {name} of shape {tuple(p.shape)}; "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from omnivault._checks import (
     check_distribution,
+    check_floating,
     check_integer,
     check_labels,
     check_logits,
@@ -52,7 +53,7 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
         Whether each event happened, booleans of shape ``(N,)``.
     bins
         Number of groups of equal width: [0, 1/bins), [1/bins, 2/bins), ..., the last with its
-        upper end.
+        upper end. The borders are rounded to the dtype of the claims, as a claim of 0.29 is.
 
     Returns
     -------
@@ -107,8 +108,11 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
             f"claims must lie in [0, 1], got {some_values(outside)}; "
             "turn logits into probabilities with softmax(z) first"
         )
+    # Not the product of claim and bins, which rounds 0.29 * 100 to below 29.
+    borders = torch.arange(1, bins, dtype=torch.float64, device=claimed.device) / bins
+    borders = borders.to(claimed.dtype).double()
     claimed = claimed.detach().double()
-    group = (claimed * bins).long().clamp(max=bins - 1)
+    group = torch.bucketize(claimed.contiguous(), borders, right=True)
     counts = torch.bincount(group, minlength=bins)
     return ReliabilityBins(
         counts,
@@ -158,6 +162,14 @@ def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) ->
     >>> round(expected_calibration_error(probs, torch.tensor([0, 1])), 4)  # sure, and half right
     0.4
     """
+    check_floating(probs, "probabilities")
+    one = probs.ndim == 1 or (probs.ndim == 2 and probs.shape[1] == 1)
+    if one and bool(((probs.sum(-1) - 1).abs() > 0.05).any()):
+        raise ValueError(
+            f"probs must have the shape (N, K), got {tuple(probs.shape)} with values "
+            f"{some_values(probs)}; of one probability p for each input make two classes, "
+            "torch.stack([1 - p, p], -1)"
+        )
     check_distribution(probs, -1)
     check_labels(probs, labels)
     confidence, choice = probs.max(-1)
@@ -195,9 +207,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     TypeError
         ``logits`` are not floating, or ``labels`` are not int64.
     ValueError
-        The shapes do not fit, a logit is not finite, a label is no class, or there is no finite
-        positive optimum: the labels have the largest logits (T -> 0 is best), or no temperature
-        makes them likelier than uniform guessing (T -> infinity).
+        The shapes do not fit, a logit is not finite, the rows are probabilities, a label is no
+        class, or there is no finite positive optimum: the labels have the largest logits (T -> 0
+        is best), or no temperature makes them likelier than uniform guessing (T -> infinity).
 
     Notes
     -----
@@ -216,9 +228,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             f"logits must be finite, got {some_values(logits[~logits.isfinite()])}; "
             "leave the classes out that no row allows"
         )
+    if _are_probabilities(logits):
+        raise ValueError(
+            f"every row is >= 0 and sums to 1, as probabilities do, got a row "
+            f"{some_values(logits[0])}; pass the logits, or probs.log(). Logits that happen to be "
+            "like that may have any constant added"
+        )
     # Also inside torch.inference_mode, whose tensors autograd refuses.
     with torch.inference_mode(False), torch.enable_grad():
         return _most_likely_temperature(logits.detach().clone().double(), labels.clone())
+
+
+def _are_probabilities(rows: Tensor) -> bool:
+    """Whether all rows sum to 1; rows of zeros and ones may be logits of an example."""
+    sums = (rows >= 0).all() & ((rows.double().sum(-1) - 1).abs() < 1e-2).all()
+    return bool(sums & ((rows > 0) & (rows < 1)).any())
 
 
 def _most_likely_temperature(z: Tensor, labels: Tensor) -> float:

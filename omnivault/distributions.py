@@ -12,22 +12,25 @@ and left out, and what is left is determined by the distribution. Without it (th
 form) natural parameters are logits, determined up to a constant. See Wainwright and Jordan
 (2008), section 3.
 
-Distributions store probabilities, and what has been rounded there does not come back: where a
-probability is 0 or 1, ``to_natural`` is infinite, and the formula above is nan for the outcome
-that is ruled out (``log_pmf`` is right). Natural parameters must not hold nan; ``+inf`` is
+A distribution that is made of probabilities knows no more than these: where one is 0 or 1,
+perhaps because it was rounded, ``to_natural`` is infinite, and the formula above is nan for the
+outcome that is ruled out (``log_pmf`` is right). One that is made by ``from_natural`` keeps its
+natural parameter, from which its logarithms and variances are computed, so they have their digits
+where a probability is rounded to 0 or 1. Natural parameters must not hold nan; ``+inf`` is
 accepted for a Bernoulli distribution alone, ``-inf`` everywhere, unless it leaves no outcome
 possible. Other arguments that do not fit raise ``TypeError`` or ``ValueError``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from omnivault._checks import (
     Generator,
+    at_least_float32,
     check_distribution,
     check_floating,
     check_generator,
@@ -35,7 +38,7 @@ from omnivault._checks import (
     shown,
     some_values,
 )
-from omnivault.softmax import logsumexp, softmax
+from omnivault.softmax import log_softmax, logsumexp, softmax
 
 __all__ = ["Bernoulli", "Categorical", "Multinomial"]
 
@@ -66,6 +69,7 @@ class Bernoulli:
     """
 
     probs: Tensor
+    _eta: Tensor | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         check_floating(self.probs, "probs")
@@ -79,13 +83,16 @@ class Bernoulli:
     def pmf(self, y: Tensor) -> Tensor:
         r""":math:`P(Y = y) = \pi^y (1 - \pi)^{1 - y}` for y in {0, 1}; 0 for any other number."""
         _check_outcomes(y, self.probs.shape)
-        value = torch.where(y == 1, self.probs, 1 - self.probs)
+        value = torch.where(y == 1, self.probs, self._complement())
         return torch.where((y == 0) | (y == 1), value, 0)
 
     def log_pmf(self, y: Tensor) -> Tensor:
         """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
         _check_outcomes(y, self.probs.shape)
-        value = torch.where(y == 1, self.probs.log(), (-self.probs).log1p())
+        if self._eta is None:
+            value = torch.where(y == 1, self.probs.log(), (-self.probs).log1p())
+        else:
+            value = -self.log_partition(torch.where(y == 1, -self._eta, self._eta))
         return torch.where((y == 0) | (y == 1), value, -torch.inf)
 
     @property
@@ -96,30 +103,38 @@ class Bernoulli:
     @property
     def variance(self) -> Tensor:
         r""":math:`\pi (1 - \pi)`."""
-        return self.probs * (1 - self.probs)
+        return self.probs * self._complement()
+
+    def _complement(self) -> Tensor:
+        return 1 - self.probs if self._eta is None else torch.sigmoid(-self._eta)
 
     def sample(self, draws: int, *, generator: Generator = None) -> Tensor:
-        """Independent outcomes, int64 of shape ``(draws, *probs.shape)``."""
+        r"""Independent outcomes, int64 of shape ``(draws, *probs.shape)``.
+
+        1 is drawn with the probability :math:`\pi`, rounded up to a multiple of :math:`2^{-53}`.
+        """
         draws = _check_count(draws, "draws")
-        own = check_generator(generator, self.probs.numel())
+        # In float64: float32 has no uniform number between 0 and 2^-24, so that a smaller
+        # probability would be drawn as if it were as large as that.
+        probs = self.probs.double()
+        own = check_generator(generator, probs.numel())
         if isinstance(own, list):
-            each = zip(self.probs.flatten(), own, strict=True)
+            each = zip(probs.flatten(), own, strict=True)
             columns = [torch.bernoulli(p.expand(draws), generator=g) for p, g in each]
-            drawn = torch.stack(columns, -1).reshape(draws, *self.probs.shape)
+            drawn = torch.stack(columns, -1).reshape(draws, *probs.shape)
         else:
-            chances = self.probs.expand(draws, *self.probs.shape)
-            drawn = torch.bernoulli(chances, generator=own)
+            drawn = torch.bernoulli(probs.expand(draws, *probs.shape), generator=own)
         return drawn.long()
 
     @classmethod
     def from_natural(cls, eta: Tensor) -> Bernoulli:
         r"""Make the distribution with the log-odds :math:`\eta`: :math:`\pi = \sigma(\eta)`."""
         _check_log_odds(eta)
-        return cls(torch.sigmoid(eta))
+        return cls(torch.sigmoid(eta), _eta=eta)
 
     def to_natural(self) -> Tensor:
         r"""Log-odds :math:`\log\frac{\pi}{1 - \pi}`; ``-inf`` and ``inf`` at 0 and 1."""
-        return torch.logit(self.probs)
+        return torch.logit(self.probs) if self._eta is None else self._eta
 
     @staticmethod
     def log_partition(eta: Tensor) -> Tensor:
@@ -172,6 +187,7 @@ class Categorical:
     """
 
     probs: Tensor
+    _eta: Tensor | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         _check_rows(self.probs)
@@ -181,18 +197,21 @@ class Categorical:
 
         0 for an index outside 0, ..., K - 1.
         """
+        return self._of_indices(y, self.probs, 0.0)
+
+    def _of_indices(self, y: Tensor, values: Tensor, outside: float) -> Tensor:
         _check_outcomes(y, self.probs.shape[:-1])
         _check_indices(y)
         batch = torch.broadcast_shapes(y.shape, self.probs.shape[:-1])
         y = y.expand(batch)
-        rows = self.probs.expand(*batch, self.probs.shape[-1])
-        inside = (y >= 0) & (y < self.probs.shape[-1])
+        rows = values.expand(*batch, values.shape[-1])
+        inside = (y >= 0) & (y < values.shape[-1])
         picked = rows.gather(-1, torch.where(inside, y, 0).long().unsqueeze(-1)).squeeze(-1)
-        return torch.where(inside, picked, 0)
+        return torch.where(inside, picked, outside)
 
     def log_pmf(self, y: Tensor) -> Tensor:
         """Logarithm of :meth:`pmf` in nats; ``-inf`` where it is 0."""
-        return self.pmf(y).log()
+        return self._of_indices(y, _log_probs(self.probs, self._eta), -torch.inf)
 
     @property
     def mean(self) -> Tensor:
@@ -223,21 +242,22 @@ class Categorical:
 
         With ``minimal=True`` there are K - 1 of them, and the logit of the last outcome is 0.
         """
-        return cls(softmax(_natural(eta, minimal)))
+        logits = _natural(eta, minimal)
+        return cls(softmax(logits), _eta=logits)
 
     def to_natural(self, *, minimal: bool = False) -> Tensor:
         r"""Natural parameters of this distribution.
 
         :math:`\log \pi_k`, of shape ``(..., K)``, to which any constant may be added; with
-        ``minimal=True`` :math:`\log(\pi_k/\pi_K)`, of shape ``(..., K - 1)``, the only ones. An
-        outcome without probability has ``-inf``.
+        ``minimal=True`` :math:`\log(\pi_k/\pi_K)`, of shape ``(..., K - 1)``, the only ones, which
+        are those that :meth:`from_natural` was given. An outcome without probability has ``-inf``.
 
         Raises
         ------
         ValueError
             ``minimal=True``, and the last outcome has no probability.
         """
-        return _to_natural(self.probs, minimal)
+        return _to_natural(self.probs, self._eta, minimal)
 
     @staticmethod
     def log_partition(eta: Tensor, *, minimal: bool = False) -> Tensor:
@@ -298,6 +318,7 @@ class Multinomial:
 
     n: int
     probs: Tensor
+    _eta: Tensor | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", _check_count(self.n, "n"))
@@ -320,7 +341,9 @@ class Multinomial:
         # In float64: lgamma of a large count has few digits left in float32.
         counts = torch.where(possible.unsqueeze(-1), y.double(), 0)
         orders = torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)
-        value = orders + torch.xlogy(counts, self.probs.double()).sum(-1)
+        eta = None if self._eta is None else self._eta.double()
+        costs = counts * _log_probs(self.probs.double(), eta)
+        value = orders + torch.where(counts == 0, 0.0, costs).sum(-1)
         return torch.where(possible, value, -torch.inf)
 
     def _possible(self, y: Tensor) -> Tensor:
@@ -338,30 +361,31 @@ class Multinomial:
 
     @property
     def mean(self) -> Tensor:
-        r""":math:`n \pi`, of shape ``(..., K)``."""
-        return self.n * self.probs
+        r""":math:`n \pi`, of shape ``(..., K)``, in at least float32."""
+        return self.n * at_least_float32(self.probs)
 
     @property
     def covariance(self) -> Tensor:
-        r""":math:`n (\mathrm{diag}(\pi) - \pi \pi^\top)`, of shape ``(..., K, K)``."""
-        return self.n * _covariance(self.probs)
+        r""":math:`n (\mathrm{diag}(\pi) - \pi \pi^\top)`, ``(..., K, K)``, in at least float32."""
+        return self.n * _covariance(at_least_float32(self.probs))
 
     def sample(self, draws: int, *, generator: Generator = None) -> Tensor:
         """Independent vectors of counts, int64 of shape ``(draws, ..., K)``."""
         draws = _check_count(draws, "draws")
         indices = Categorical(self.probs).sample(draws * self.n, generator=generator)
         indices = indices.reshape(draws, self.n, *self.probs.shape[:-1]).movedim(1, -1)
-        counts = torch.zeros(*indices.shape[:-1], self.probs.shape[-1], dtype=torch.int64)
+        counts = indices.new_zeros(*indices.shape[:-1], self.probs.shape[-1])
         return counts.scatter_add_(-1, indices, torch.ones_like(indices))
 
     @classmethod
     def from_natural(cls, n: int, eta: Tensor, *, minimal: bool = False) -> Multinomial:
         """Make n draws of :meth:`Categorical.from_natural`."""
-        return cls(n, softmax(_natural(eta, minimal)))
+        logits = _natural(eta, minimal)
+        return cls(n, softmax(logits), _eta=logits)
 
     def to_natural(self, *, minimal: bool = False) -> Tensor:
         """Natural parameters, those of :meth:`Categorical.to_natural`; they do not depend on n."""
-        return _to_natural(self.probs, minimal)
+        return _to_natural(self.probs, self._eta, minimal)
 
     @staticmethod
     def log_partition(n: int, eta: Tensor, *, minimal: bool = False) -> Tensor:
@@ -426,20 +450,29 @@ def _natural(eta: Tensor, minimal: bool) -> Tensor:
     return torch.cat([eta, eta.new_zeros(*eta.shape[:-1], 1)], dim=-1) if minimal else eta
 
 
-def _to_natural(probs: Tensor, minimal: bool) -> Tensor:
+def _log_probs(probs: Tensor, eta: Tensor | None) -> Tensor:
+    """Logarithms of the probabilities, from the natural parameter if it is known."""
+    return probs.log() if eta is None else log_softmax(eta)
+
+
+def _to_natural(probs: Tensor, eta: Tensor | None, minimal: bool) -> Tensor:
     if not minimal:
-        return probs.log()
-    if bool((probs[..., -1] == 0).any()):
+        return _log_probs(probs, eta)
+    ruled_out = probs[..., -1] == 0 if eta is None else eta[..., -1] == -torch.inf
+    if bool(ruled_out.any()):
         raise ValueError(
             "the last outcome has the probability 0, or one that was rounded to 0, so there are no "
             "log-odds against it; put an outcome that can occur last, or use minimal=False"
         )
-    logs = probs.double().log()  # the quotient itself may overflow
+    logs = probs.double().log() if eta is None else eta  # the quotient itself may overflow
     return (logs[..., :-1] - logs[..., -1:]).to(probs.dtype)
 
 
 def _covariance(probs: Tensor) -> Tensor:
-    return torch.diag_embed(probs) - probs.unsqueeze(-1) * probs.unsqueeze(-2)
+    products = probs.unsqueeze(-1) * probs.unsqueeze(-2)
+    others = products - torch.diag_embed(products.diagonal(dim1=-2, dim2=-1))
+    # On the diagonal the sum of p_i p_j over the others: 1 - p_i is 0 where p_i is rounded to 1.
+    return torch.diag_embed(others.sum(-1)) - others
 
 
 def _check_rows(probs: Tensor) -> None:

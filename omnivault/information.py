@@ -1,13 +1,39 @@
-r"""Information measures of discrete distributions, in nats."""
+r"""Information measures of discrete distributions, in nats.
+
+Each is a sum of terms such as :math:`-p \log p`, where :math:`0 \log 0 = 0`. A probability that is
+0 in floating point may be any number too small for it, and the slope of a term is taken there as at
+the smallest normal number: it is large, and finite, so a gradient that reaches logits through
+:func:`omnivault.softmax.softmax` is 0 at the tokens that are ruled out, and nowhere nan.
+
+Where logits are at hand, :func:`entropy_from_logits` and :func:`kl_divergence_from_logits` know
+more: a probability that has been rounded to 0 or 1 still has its logarithm there.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from omnivault._checks import check_dim, check_distribution, check_floating
+from omnivault._checks import (
+    at_least_float32,
+    check_dim,
+    check_distribution,
+    check_floating,
+    check_logits,
+    check_temperature,
+    some_values,
+)
+from omnivault._excess import excess, excess_of_logits
+from omnivault.softmax import log_softmax
 
-__all__ = ["cross_entropy", "entropy", "kl_divergence", "perplexity"]
+__all__ = [
+    "cross_entropy",
+    "entropy",
+    "entropy_from_logits",
+    "kl_divergence",
+    "kl_divergence_from_logits",
+    "perplexity",
+]
 
 
 def entropy(p: Tensor, dim: int = -1) -> Tensor:
@@ -36,9 +62,7 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
 
     Notes
     -----
-    Shannon (1948). The terms are :func:`torch.special.entr`, whose gradient at 0 is the one-sided
-    derivative, +inf. The gradient of ``entropy(softmax(z))`` is therefore nan once a probability
-    has underflowed to 0; ``-(softmax(z) * log_softmax(z)).sum(-1)`` is safe there.
+    Shannon (1948). Of logits, :func:`entropy_from_logits` is more accurate.
 
     Examples
     --------
@@ -46,8 +70,37 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     tensor(0.6931)
     """
     p32 = check_distribution(p, dim)
-    terms: Tensor = torch.special.entr(p32)
-    return terms.sum(dim).to(p.dtype)
+    return -(p32 * _log(p32)).sum(dim).to(p.dtype)
+
+
+def entropy_from_logits(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
+    r"""Entropy of the softmax of logits, which never sees a rounded probability.
+
+    Parameters
+    ----------
+    z, dim, temperature
+        As in :func:`omnivault.softmax.softmax`; ``-inf`` rules an outcome out.
+
+    Returns
+    -------
+    Tensor
+        Entropy in nats; shape of ``z`` without ``dim``, dtype of ``z``. Its first and second
+        derivatives are finite wherever the logits are, or are ``-inf``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`omnivault.softmax.softmax`.
+
+    Examples
+    --------
+    >>> z = torch.tensor([0.0, -20.0])  # the larger probability is 1 in float32
+    >>> entropy_from_logits(z), entropy(softmax(z))
+    (tensor(4.3284e-08), tensor(4.1223e-08))
+    """
+    check_logits(z, dim)
+    log_p = log_softmax(at_least_float32(z), dim, temperature=temperature)
+    return -(log_p.exp() * _finite(log_p)).sum(dim).to(z.dtype)
 
 
 def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -79,10 +132,9 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
 
     Notes
     -----
-    Where ``q`` comes from logits, ``-(p * log_softmax(z)).sum(-1)`` is more accurate: a ``q``
-    that has underflowed to 0 has an infinite cost, and where ``p`` is 0 too the gradient for
-    ``q`` is nan. The identity H(p, q) = H(p) + KL(p || q) is
-    that of Cover and Thomas (2006), chapter 5.
+    Where ``q`` comes from logits, :func:`torch.nn.functional.cross_entropy` of the logits and p is
+    more accurate: a ``q`` that has underflowed to 0 has an infinite cost. The identity
+    H(p, q) = H(p) + KL(p || q) is that of Cover and Thomas (2006), chapter 5.
 
     Examples
     --------
@@ -91,7 +143,8 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     (tensor(0.8370), tensor(0.8370))
     """
     p_wide, q_wide = _check_pair(p, q, dim)
-    return -torch.xlogy(p_wide, q_wide).sum(dim).to(torch.result_type(p, q))
+    terms = _impossible(-p_wide * _log(q_wide), p_wide, q_wide)
+    return terms.sum(dim).to(torch.result_type(p, q))
 
 
 def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -104,14 +157,15 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     Returns
     -------
     Tensor
-        In nats; ``inf`` where some :math:`q_i = 0 < p_i`. It is at least 0 up to rounding: of two
-        nearly equal distributions it may come out as a tiny negative number.
+        In nats, at least 0, and 0 for equal arguments; ``inf`` where some :math:`q_i = 0 < p_i`.
 
     Notes
     -----
-    Kullback and Leibler (1951). The first argument is the one the mean is taken under;
-    :func:`torch.nn.functional.kl_div` has its arguments the other way around, and the first of
-    them as a logarithm.
+    Kullback and Leibler (1951). Of nearly equal distributions the terms of the definition cancel,
+    and what is left is rounding. Computed is :math:`\sum_i (p_i \log (p_i / q_i) - p_i + q_i)`,
+    which is the same if both sum to one, and has no term below 0. The first argument is the one
+    the mean is taken under; :func:`torch.nn.functional.kl_div` has its arguments the other way
+    around, and the first of them as a logarithm.
 
     Examples
     --------
@@ -119,9 +173,62 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     >>> kl_divergence(p, q), kl_divergence(q, p)
     (tensor(0.1438), tensor(0.1308))
     """
-    p_wide, q_wide = _check_pair(p, q, dim)
-    terms = torch.xlogy(p_wide, p_wide) - torch.xlogy(p_wide, q_wide)
-    return terms.sum(dim).to(torch.result_type(p, q))
+    p_wide, q_wide = torch.broadcast_tensors(*_check_pair(p, q, dim))
+    terms = _with_gradient_of(
+        excess(p_wide.detach(), q_wide.detach()),
+        p_wide * (_log(p_wide) - _log(q_wide)) - p_wide + q_wide,
+    )
+    return _impossible(terms, p_wide, q_wide).sum(dim).to(torch.result_type(p, q))
+
+
+def kl_divergence_from_logits(
+    z: Tensor, w: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""Kullback-Leibler divergence of the softmax of z from that of w.
+
+    Parameters
+    ----------
+    z, w
+        Logits of one shape; ``-inf`` rules an outcome out.
+    dim, temperature
+        As in :func:`omnivault.softmax.softmax`, for both.
+
+    Returns
+    -------
+    Tensor
+        In nats, at least 0; ``inf`` where w rules out what z does not. Shape of ``z`` without
+        ``dim``, and the dtype that the two promote to. Its first and second derivatives are finite
+        wherever it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`omnivault.softmax.softmax`, or the shapes differ.
+
+    Examples
+    --------
+    >>> z, w = torch.tensor([0.0, 0.0]), torch.tensor([0.0, -200.0])
+    >>> kl_divergence_from_logits(z, w), kl_divergence(softmax(z), softmax(w))
+    (tensor(99.3069), tensor(inf))
+    """
+    for logits in (z, w):
+        check_logits(logits, dim)
+    if z.shape != w.shape:
+        raise ValueError(
+            f"z and w must have one shape, got {tuple(z.shape)} and {tuple(w.shape)}; "
+            "expand the smaller one"
+        )
+    dtype = torch.promote_types(z.dtype, w.dtype)
+    z, w = (at_least_float32(x.to(dtype)) for x in (z, w))
+    log_p, log_q = (log_softmax(x, dim, temperature=temperature) for x in (z, w))
+    p = log_p.exp()
+    divisor = check_temperature(temperature, z, dim)
+    terms = _with_gradient_of(
+        excess_of_logits(*(x.detach() for x in (z, w, log_p, log_q)), divisor.detach(), dim),
+        p * (_finite(log_p) - _finite(log_q)),
+    )
+    ruled_out = (log_q == -torch.inf) & (log_p > -torch.inf)
+    return terms.masked_fill(ruled_out, torch.inf).sum(dim).to(dtype)
 
 
 def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
@@ -169,14 +276,32 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
             "a perplexity needs at least one outcome"
         )
     if (log_probs > 0).any():
-        wrong = log_probs[log_probs > 0]
         raise ValueError(
-            f"log-probabilities must be <= 0, got {wrong[:6].tolist()}"
-            f"{' ...' if len(wrong) > 6 else ''}; take the logarithm of probabilities first, or "
+            f"log-probabilities must be <= 0, got {some_values(log_probs[log_probs > 0])}; "
+            "take the logarithm of probabilities first, or "
             "log_softmax(z) of logits"
         )
-    precise = log_probs.float() if log_probs.dtype.itemsize < 4 else log_probs
-    return (-precise.mean(dim)).exp().to(log_probs.dtype)
+    return (-at_least_float32(log_probs).mean(dim)).exp().to(log_probs.dtype)
+
+
+def _log(p: Tensor) -> Tensor:
+    """Logarithm; of 0 that of the smallest normal number, and no slope."""
+    return torch.where(p == 0, torch.finfo(p.dtype).tiny, p).log()
+
+
+def _finite(log_p: Tensor) -> Tensor:
+    """Replace the logarithm of 0, of which no multiple by 0 is a number."""
+    return torch.where(log_p == -torch.inf, 0.0, log_p)
+
+
+def _impossible(terms: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """Infinity where q rules out what p does not."""
+    return terms.masked_fill((q == 0) & (p > 0), torch.inf)
+
+
+def _with_gradient_of(value: Tensor, plain: Tensor) -> Tensor:
+    """Give the value of one form the derivatives, of any order, of another."""
+    return value + (plain - plain.detach())
 
 
 def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,13 @@ For logits :math:`z \in \mathbb{R}^K` and a temperature :math:`T > 0`
 
 Every function here subtracts the largest logit first. By the translation property this changes
 nothing in exact arithmetic, and in floating point it keeps every exponent at or below zero, so
-no exponential overflows. Half-precision logits (float16, bfloat16) are computed in float32 and
-rounded once at the end, as PyTorch does.
+no exponential overflows. Logits in half precision or in eight bits are computed in float32 and
+rounded once at the end, as PyTorch does for float16 and bfloat16. Integers are taken for numbers
+of PyTorch's default dtype.
+
+The sum that is divided by has a term that is known, the 1 of the largest logit. The logarithm
+leaves it out, :math:`\log(1 + s)` with s the sum of the others, so it keeps its digits where s is
+small: ``log_softmax([0, -20])`` begins with -2.06e-9, and not with 0.
 
 What is not a finite logit is treated as PyTorch treats it:
 
@@ -36,8 +41,10 @@ from torch import Tensor
 from omnivault._checks import (
     at_least_float32,
     broadcasts_to,
+    check_dims,
     check_logits,
     check_temperature,
+    check_weights,
     shown,
 )
 
@@ -53,19 +60,30 @@ __all__ = [
 ]
 
 
-def softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
+def softmax(
+    z: Tensor,
+    dim: int | tuple[int, ...] = -1,
+    *,
+    temperature: float | Tensor = 1.0,
+    weights: Tensor | None = None,
+) -> Tensor:
     r"""Turn logits into probabilities.
 
     Parameters
     ----------
     z
-        Logits of any shape and any floating dtype.
+        Logits of any shape and any floating or integer dtype.
     dim
-        The dimension that holds the K classes; the others are batch dimensions.
+        The dimension that holds the K classes, or several that hold them together; the others are
+        batch dimensions.
     temperature
         T > 0, in the units of the logits: a number, or a tensor with one for each row, of the shape
         of ``z`` without ``dim`` (or one that broadcasts to it). Below 1 it sharpens, above 1 it
         flattens. For its gradient see :class:`SoftmaxFunction`.
+    weights
+        :math:`w_i \ge 0`, of the shape of ``z`` or one that broadcasts to it, for
+        :math:`p_i \propto w_i e^{z_i/T}`; booleans say which classes there are. No gradient is
+        taken for them. Where nothing else is said, all are 1.
 
     Returns
     -------
@@ -75,10 +93,11 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> T
     Raises
     ------
     TypeError
-        ``z`` is not a tensor of a floating dtype, or an argument is not a number.
+        ``z`` is not a dense tensor of a real dtype, or an argument is not a number.
     ValueError
-        ``dim`` does not exist or is empty, or ``temperature`` has another shape or is not positive,
-        finite and within what the dtype can hold.
+        ``dim`` does not exist or is empty; ``temperature`` has another shape or is not positive,
+        finite and within what the dtype can hold; or ``weights`` have another shape, or one is
+        negative or not finite.
 
     Notes
     -----
@@ -94,13 +113,22 @@ def softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> T
     >>> softmax(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), temperature=torch.tensor([0.5, 2.0]))
     tensor([[0.1192, 0.8808],
             [0.3775, 0.6225]])
+    >>> softmax(torch.tensor([1.0, 5.0, 6.0]), weights=torch.tensor([True, True, False]))
+    tensor([0.0180, 0.9820, 0.0000])
     """
-    weights = _shifted(z, dim, temperature).exp()
-    return (weights / weights.sum(dim, keepdim=True)).to(z.dtype)
+    rows = _Rows(z, dim, temperature, weights)
+    terms = rows.exponents.exp()
+    return rows.back(terms / terms.sum(rows.dim, keepdim=True))
 
 
-def log_softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
-    r"""Logarithm of :func:`softmax`, accurate where the probability itself underflows to zero.
+def log_softmax(
+    z: Tensor,
+    dim: int | tuple[int, ...] = -1,
+    *,
+    temperature: float | Tensor = 1.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    r"""Logarithm of :func:`softmax`, accurate where the probability is rounded to 0 or to 1.
 
     Computes :math:`z_i / T - \log \sum_k e^{z_k / T}` and never the logarithm of a rounded
     probability. Parameters and errors are those of :func:`softmax`.
@@ -115,16 +143,25 @@ def log_softmax(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) 
     >>> z = torch.tensor([0.0, -200.0])
     >>> softmax(z).log(), log_softmax(z)
     (tensor([0., -inf]), tensor([   0., -200.]))
+    >>> log_softmax(torch.tensor([0.0, -20.0]))[0]
+    tensor(-2.0612e-09)
     """
-    shifted = _shifted(z, dim, temperature)
-    return (shifted - shifted.exp().sum(dim, keepdim=True).log()).to(z.dtype)
+    rows = _Rows(z, dim, temperature, weights)
+    return rows.back(rows.exponents - rows.log_total())
 
 
-def logsumexp(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
+def logsumexp(
+    z: Tensor,
+    dim: int | tuple[int, ...] = -1,
+    *,
+    temperature: float | Tensor = 1.0,
+    weights: Tensor | None = None,
+) -> Tensor:
     r"""Smooth maximum :math:`\mathrm{LSE}_T(z) = T \log \sum_k e^{z_k / T}`.
 
     It exceeds the maximum by at most :math:`T \log K`, and its gradient is
-    :func:`softmax` at the same temperature. Parameters and errors are those of :func:`softmax`.
+    :func:`softmax` at the same temperature. With weights it is
+    :math:`T \log \sum_k w_k e^{z_k / T}`. Parameters and errors are those of :func:`softmax`.
 
     Returns
     -------
@@ -139,15 +176,12 @@ def logsumexp(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) ->
     --------
     >>> logsumexp(torch.tensor([1000.0, 1000.0]))  # 1000 + log 2
     tensor(1000.6932)
+    >>> logsumexp(torch.tensor([0.0, -20.0]))
+    tensor(2.0612e-09)
     """
-    check_logits(z, dim)
-    divisor = check_temperature(temperature, z, dim)
-    z32 = at_least_float32(z)
-    largest = z32.detach().amax(dim, keepdim=True)
-    # An infinite maximum (all -inf, or some +inf) cannot be subtracted: inf - inf is nan.
-    largest = torch.where(largest.isinf(), 0.0, largest)
-    total = ((z32 / 2 - largest / 2) / (divisor / 2)).exp().sum(dim, keepdim=True)
-    return (largest + divisor * total.log()).squeeze(dim).to(z.dtype)
+    rows = _Rows(z, dim, temperature, weights, infinite=True)
+    smooth = rows.largest + rows.temperature * rows.log_total()
+    return smooth.squeeze(rows.dim).to(rows.dtype)
 
 
 def softmax_jacobian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
@@ -156,7 +190,7 @@ def softmax_jacobian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     Parameters
     ----------
     z
-        Logits of shape ``(..., K)``, any floating dtype.
+        Logits of shape ``(..., K)``, any floating or integer dtype.
     temperature
         T > 0, a number or one for each row, as in :func:`softmax`.
 
@@ -177,6 +211,7 @@ def softmax_jacobian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     tensor([[ 0.2500, -0.2500],
             [-0.2500,  0.2500]])
     """
+    z = _numbers(z)
     check_logits(z)
     divisor = check_temperature(temperature, z)
     p = softmax(at_least_float32(z), temperature=temperature)
@@ -203,7 +238,7 @@ def softmax_hessian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     Parameters
     ----------
     z
-        Logits of shape ``(..., K)``, any floating dtype.
+        Logits of shape ``(..., K)``, any floating or integer dtype.
     temperature
         T > 0, a number or one for each row, as in :func:`softmax`.
 
@@ -226,6 +261,7 @@ def softmax_hessian(z: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     >>> softmax_hessian(torch.tensor([0.0, -20.0]))[0, 0]
     tensor([-2.0612e-09,  2.0612e-09])
     """
+    z = _numbers(z)
     check_logits(z)
     divisor = _for_each_row(check_temperature(temperature, z), 2)
     p = softmax(at_least_float32(z), temperature=temperature)
@@ -326,8 +362,8 @@ class SoftmaxFunction(torch.autograd.Function):
                 f"temperature must be a tensor of a floating dtype, got {shown(temperature)}; "
                 "torch.tensor(0.7) makes one"
             )
-        weights = _shifted(z, -1, temperature).exp()
-        return (weights / weights.sum(-1, keepdim=True)).to(z.dtype)
+        check_logits(z)
+        return softmax(z, temperature=temperature)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -344,50 +380,143 @@ class SoftmaxFunction(torch.autograd.Function):
         # g sums to zero, so z may be shifted. Where p is 0, so are g and the term; the logit, which
         # may be -inf, is replaced before anything is done to it that has a derivative.
         z32 = at_least_float32(z)
-        kept = torch.where(p == 0, z32.detach().amax(-1, keepdim=True), z32)
-        shifted = _shift_and_divide(kept, -1, divisor)
+        largest = z32.detach().amax(-1, keepdim=True)
+        shifted = _shift_and_divide(torch.where(p == 0, largest, z32), largest, divisor)
         slope = -(g * shifted).sum(-1)
         return g.to(z.dtype), slope.sum_to_size(temperature.shape).to(temperature.dtype)
 
 
-class Softmax:
-    """Softmax along one dimension as an object: call it for probabilities, ask for its gradient.
+class Softmax(torch.nn.Module):
+    """Softmax with a temperature as a layer: call it for probabilities, ask for its Jacobian.
 
     Parameters
     ----------
     dim
         The dimension that holds the K classes.
+    temperature
+        T > 0, as in :func:`softmax`. A ``torch.nn.Parameter`` is learned with the other ones of a
+        model; another tensor moves with it from device to device.
 
     Examples
     --------
-    >>> layer = Softmax(dim=-1)
+    >>> layer = Softmax(dim=-1, temperature=2.0)
+    >>> layer
+    Softmax(dim=-1, temperature=2.0)
     >>> layer(torch.tensor([[0.0, 0.0]]))
     tensor([[0.5000, 0.5000]])
-    >>> layer.gradient(torch.tensor([[0.0, 0.0]])).shape  # a batch of one stays a batch
-    torch.Size([1, 2, 2])
+    >>> layer.jacobian(torch.tensor([[0.0, 0.0]]))  # a batch of one stays a batch
+    tensor([[[ 0.1250, -0.1250],
+             [-0.1250,  0.1250]]])
     """
 
-    def __init__(self, dim: int = -1) -> None:
+    temperature: float | Tensor
+
+    def __init__(self, dim: int = -1, temperature: float | Tensor = 1.0) -> None:
+        super().__init__()
         self.dim = dim
+        if isinstance(temperature, Tensor) and not isinstance(temperature, torch.nn.Parameter):
+            self.register_buffer("temperature", temperature)
+        else:
+            self.temperature = temperature
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:
         """Probabilities of the shape and dtype of ``z``; see :func:`softmax`."""
-        return softmax(z, self.dim)
+        return softmax(z, self.dim, temperature=self.temperature)
 
-    def gradient(self, z: Tensor) -> Tensor:
+    def jacobian(self, z: Tensor) -> Tensor:
         """Jacobian of each row; see :func:`softmax_jacobian`.
 
         The two class dimensions come last whatever ``dim`` is: logits of shape ``(2, 5, 3)``
         with ``dim=1`` give ``(2, 3, 5, 5)``.
         """
+        z = _numbers(z)
         check_logits(z, self.dim)
-        return softmax_jacobian(z.movedim(self.dim, -1))
+        return softmax_jacobian(z.movedim(self.dim, -1), temperature=self.temperature)
+
+    gradient = jacobian
+    """The same, by the name that it had at first."""
+
+    def extra_repr(self) -> str:
+        """Dimension and temperature, for what the layer prints of itself."""
+        return f"dim={self.dim}, temperature={shown(self.temperature)}"
 
 
-def _shifted(z: Tensor, dim: int, temperature: float | Tensor) -> Tensor:
-    """Return ``(z - max z) / T``, at most zero, in at least float32."""
-    check_logits(z, dim)
-    return _shift_and_divide(at_least_float32(z), dim, check_temperature(temperature, z, dim))
+class _Rows:
+    """The exponents (z - max z) / T + log w of rows of logits, none above 0 but for log w.
+
+    ``back`` brings what has the shape of the exponents into shape and dtype of the logits.
+    """
+
+    def __init__(
+        self,
+        z: Tensor,
+        dim: int | tuple[int, ...],
+        temperature: float | Tensor,
+        weights: Tensor | None,
+        *,
+        infinite: bool = False,
+    ) -> None:
+        z = _numbers(z)
+        self.dtype, self.shape = z.dtype, z.shape
+        self.dims = None if isinstance(dim, int) else check_dims(z, dim)
+        if weights is not None:
+            weights = check_weights(weights, z)
+        if self.dims is None:
+            assert isinstance(dim, int)
+            self.dim = dim
+        else:
+            # The classes of several dimensions stand in one, the last.
+            self.dim = -1
+            z = self._flat(z)
+            weights = self._flat(weights) if weights is not None else None
+        check_logits(z, self.dim)
+        self.temperature = check_temperature(temperature, z, self.dim)
+        z = at_least_float32(z)
+        if weights is not None:
+            z = z.masked_fill(weights == 0, -torch.inf)
+        self.largest = z.detach().amax(self.dim, keepdim=True)
+        if infinite:
+            # An infinite maximum (all -inf, or some +inf) cannot be subtracted: inf - inf is nan.
+            self.largest = torch.where(self.largest.isinf(), 0.0, self.largest)
+        self.exponents = _shift_and_divide(z, self.largest, self.temperature)
+        if weights is not None:
+            # Shifted again: a weight may be so small that no class with it counts.
+            logs = weights.to(z.dtype).log()
+            weighted = torch.where(weights == 0, -torch.inf, self.exponents + logs)
+            more = weighted.detach().amax(self.dim, keepdim=True)
+            more = torch.where(more.isinf(), 0.0, more) if infinite else more
+            self.exponents = weighted - more
+            self.largest = self.largest + self.temperature * more
+
+    def log_total(self) -> Tensor:
+        """Logarithm of the sum of the exponentials, in each row."""
+        first = self.exponents.detach().argmax(self.dim, keepdim=True)
+        terms = self.exponents.exp()
+        # The first of the largest is 1; without it the sum of the others keeps its digits. It is
+        # subtracted, and not left out, so that the gradient sees it.
+        others = terms.scatter_add(self.dim, first, -torch.ones_like(first, dtype=terms.dtype))
+        return others.sum(self.dim, keepdim=True).log1p()
+
+    def back(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if self.dims is None:
+            return x
+        last = range(-len(self.dims), 0)
+        return x.unflatten(-1, [self.shape[d] for d in self.dims]).movedim(tuple(last), self.dims)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        assert self.dims is not None
+        return x.movedim(self.dims, tuple(range(-len(self.dims), 0))).flatten(-len(self.dims))
+
+
+def _numbers(z: Tensor) -> Tensor:
+    """Integers as floating-point numbers, of the dtype that PyTorch takes by default."""
+    if not isinstance(z, Tensor):
+        check_logits(z)
+    return z.to(torch.get_default_dtype()) if z.dtype in _INTEGERS else z
+
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def _for_each_row(divisor: Tensor, more: int) -> Tensor:
@@ -395,8 +524,10 @@ def _for_each_row(divisor: Tensor, more: int) -> Tensor:
     return divisor.reshape(*divisor.shape, *more * [1]) if divisor.ndim else divisor
 
 
-def _shift_and_divide(z: Tensor, dim: int, temperature: Tensor) -> Tensor:
+def _shift_and_divide(z: Tensor, largest: Tensor, temperature: Tensor) -> Tensor:
     # Detached: the result does not depend on the shift, so neither does the gradient. Dividing
     # last: z / T may overflow for a small T, (z - max z) / T only goes to -inf, where exp is 0.
-    # Halves: the difference of two finite numbers may overflow, that of their halves cannot.
-    return (z / 2 - z.detach().amax(dim, keepdim=True) / 2) / (temperature / 2)
+    # Halves: the difference of two finite numbers may overflow, that of their halves cannot. They
+    # are taken where this matters alone, since half of the smallest numbers is no number.
+    scale = torch.where((largest.abs() > 1) & (temperature >= 1), 0.5, 1.0).to(z.dtype)
+    return (z * scale - largest * scale) / (temperature * scale)

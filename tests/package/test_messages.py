@@ -44,7 +44,7 @@ def test_shown(value: Any, text: str) -> None:
         "x" * 500,
         [torch.ones(1000)] * 50,
         np.arange(100_000.0),
-        {i: "y" * 100 for i in range(99)},
+        dict.fromkeys(range(99), "y" * 100),
         [["z" * 90] * 9] * 9,
     ],
     ids=["a string", "tensors in a list", "an array", "a dictionary", "lists in a list"],

@@ -30,14 +30,10 @@ def drawn(p: Tensor, seed: int = 0) -> Tensor:
     return torch.multinomial(p, 1, generator=generator(seed)).squeeze(-1)
 
 
-def exact_group(claim: float, bins: int) -> int:
-    return min(math.floor(Fraction(claim) * bins), bins - 1)
-
-
-def clear_of_edges(claim: float, bins: int) -> bool:
-    """Whether rounding the product with ``bins`` cannot move the claim to another group."""
-    exact = Fraction(claim) * bins
-    return exact.denominator == 1 or abs(exact - round(exact)) > 1e-9
+def exact_group(claim: float, bins: int, dtype: torch.dtype) -> int:
+    """How many borders k / bins, rounded as a claim of ``dtype`` is, are at most the claim."""
+    borders = [torch.tensor(k / bins, dtype=dtype).item() for k in range(1, bins)]
+    return sum(border <= claim for border in borders)
 
 
 OUTSIDE = "claims must lie in [0, 1], got {}; turn logits into probabilities with softmax(z) first"
@@ -78,7 +74,7 @@ def bad_labels(rows: Tensor) -> dict[str, tuple[Any, Any, type[Exception], str, 
             rows,
             CLASSES.float(),
             TypeError,
-            NOT_CLASSES.format("tensor([0., 1.])"),
+            NOT_CLASSES.format("tensor([0.0, 1.0])"),
             rows,
             CLASSES,
         ),
@@ -86,7 +82,7 @@ def bad_labels(rows: Tensor) -> dict[str, tuple[Any, Any, type[Exception], str, 
             rows,
             CLASSES.bool(),
             TypeError,
-            NOT_CLASSES.format("tensor([False,  True])"),
+            NOT_CLASSES.format("tensor([False, True])"),
             rows,
             CLASSES.bool().long(),
         ),

@@ -270,3 +270,17 @@ def test_temperature_of_the_labels_is_recovered(true: float) -> None:
     information = (p * (z - mean).square()).sum().item() / true**2
     assert information > 100
     assert abs(math.log(fit_temperature(z, labels) / true)) < 5 / math.sqrt(information)
+
+
+def test_probabilities_are_no_logits() -> None:
+    # Fitted to them, the temperature was 0.415 where that of the logits is 2.019.
+    z = 3 * torch.randn(50, 4, generator=generator(), dtype=torch.float64)
+    labels = torch.multinomial(softmax(z, temperature=2.0), 1, generator=generator(1)).squeeze(-1)
+    probs = softmax(z)
+    for rows in (probs, probs.float(), probs.half()):
+        with pytest.raises(ValueError, match=r"^every row is >= 0 and sums to 1, as probabilities"):
+            fit_temperature(rows, labels)
+    fitted = fit_temperature(z, labels)
+    assert fit_temperature(probs.log(), labels) == pytest.approx(fitted, rel=1e-12)
+    # Logits that look so may have a constant added.
+    assert fit_temperature(probs + 1, labels) > 0

@@ -282,7 +282,7 @@ BAD_LOGS: dict[str, tuple[Any, int, type[Exception], str, Tensor, int]] = {
         torch.ones(7, 1, dtype=torch.float16),
         0,
         ValueError,
-        ABOVE_ZERO.format(f"{[1.0] * 6} ..."),
+        ABOVE_ZERO.format("[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, ...]"),
         torch.zeros(7, 1, dtype=torch.float16),
         0,
     ),

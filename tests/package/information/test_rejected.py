@@ -91,7 +91,7 @@ BAD: dict[str, tuple[Any, int, type[Exception], str, Tensor, int]] = {
         torch.ones(7),
         -1,
         ValueError,
-        NOT_A_ROW.format(f"{[1.0] * 6} ...", 7),
+        NOT_A_ROW.format("[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, ...]", 7),
         torch.ones(7) / 7,
         -1,
     ),
