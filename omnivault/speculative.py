@@ -20,6 +20,7 @@ from omnivault._checks import (
     check_integer,
     check_rows,
     check_temperature,
+    shown,
     some_values,
 )
 from omnivault.inverse_cdf import inverse_cdf, uniforms
@@ -56,7 +57,8 @@ def accept_or_redraw(
     Parameters
     ----------
     p, q
-        Probabilities of target and draft, shape ``(..., V)``, float32 or float64.
+        Probabilities of target and draft, shape ``(..., V)``; in half precision they are converted
+        to float32 and divided by their sum.
     drafted
         One draw from each row of q, int64 of shape ``(...)``.
     generator
@@ -71,8 +73,11 @@ def accept_or_redraw(
 
     Raises
     ------
+    TypeError
+        ``p`` or ``q`` is not floating or has but 8 bits, or ``drafted`` is not int64.
     ValueError
-        The shapes do not match, or a drafted token has the probability 0 under q.
+        The shapes do not match, a row is negative somewhere or does not sum to 1, or a drafted
+        token is not in [0, V) or has the probability 0 under q.
 
     Examples
     --------
@@ -85,10 +90,18 @@ def accept_or_redraw(
     >>> round(tokens.double().mean().item(), 2)
     0.5
     """
+    p, q = _distribution(p, "p"), _distribution(q, "q")
+    if not isinstance(drafted, Tensor) or drafted.dtype != torch.int64:
+        raise TypeError(f"drafted must be an int64 tensor of token ids, got {shown(drafted)}")
     if p.shape != q.shape or drafted.shape != p.shape[:-1]:
         raise ValueError(
             f"p, q and drafted must have the shapes (..., V), (..., V) and (...), got "
             f"{tuple(p.shape)}, {tuple(q.shape)} and {tuple(drafted.shape)}"
+        )
+    outside = (drafted < 0) | (drafted >= p.shape[-1])
+    if bool(outside.any()):
+        raise ValueError(
+            f"drafted must lie in [0, {p.shape[-1]}), got {some_values(drafted[outside])}"
         )
     at = drafted.unsqueeze(-1)
     p_drafted, q_drafted = (x.gather(-1, at).squeeze(-1).double() for x in (p, q))
@@ -104,6 +117,29 @@ def accept_or_redraw(
     rest = torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
     redrawn = inverse_cdf(rest, generator=generator)
     return torch.where(accepted, drafted, redrawn), accepted
+
+
+def _distribution(p: Tensor, name: str) -> Tensor:
+    """Return rows of probabilities in float32 or float64; raise unless they are some."""
+    if not isinstance(p, Tensor) or not p.is_floating_point() or p.dtype.itemsize < 2:
+        raise TypeError(
+            f"{name} must be a tensor of float16, bfloat16, float32 or float64, got "
+            f"{p.dtype if isinstance(p, Tensor) else shown(p)}; softmax(z.float()) makes one of "
+            "logits z"
+        )
+    half = p.dtype.itemsize < 4
+    wide = at_least_float32(p)
+    total = wide.sum(-1, keepdim=True)
+    # Written so that nan is wrong. Half precision rounds each by up to 1 in 256.
+    right = ((total - 1).abs() <= (0.05 if half else 1e-3)) & (wide >= 0).all(-1, keepdim=True)
+    if not bool(right.all()):
+        row = wide[~right.squeeze(-1)][0]
+        raise ValueError(
+            f"{name} must have rows of probabilities, >= 0 and with the sum 1, got "
+            f"{some_values(row)}, sum {row.sum().item():.6g}; x / x.sum(-1, keepdim=True) divides "
+            "by it, softmax(z) takes logits"
+        )
+    return wide / total if half else wide
 
 
 def speculative_sequence(

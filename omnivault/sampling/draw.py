@@ -104,7 +104,7 @@ def sample(
         p = later.pop("top_p", None)
         weights = z.exp()
         drawable = truncate(z, later).exp() if later else weights
-        if p is None:
+        if p is None or check_share(p) == 1:
             drawn = draw_rows(drawable, generator)
         else:
             drawn = draw_from_nucleus(z, weights, drawable, check_share(p), generator)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from omnivault._checks import Generator, at_least_float32, check_rows, check_share, some_values
 from omnivault.inverse_cdf import BLOCK, block_sums, draw_rows
+from omnivault.sampling.distances import below_largest
 from omnivault.sampling.truncation import top_p
 
 
@@ -57,7 +58,7 @@ def in_nucleus(logits: Tensor, tokens: Tensor, p: float) -> Tensor:
     if bool(outside.any()):
         raise ValueError(f"tokens must lie in [0, {size}), got {some_values(tokens[outside])}")
     z = at_least_float32(logits)
-    weights = (z - at_least_float32(largest).unsqueeze(-1)).exp()
+    weights = below_largest(z, largest).exp()
     rows = z.reshape(-1, size), weights.reshape(-1, size), tokens.reshape(-1)
     return inside(*rows, p).reshape(tokens.shape)
 
@@ -88,16 +89,14 @@ def draw_from_nucleus(
 def inside(z: Tensor, weights: Tensor, tokens: Tensor, p: float) -> Tensor:
     """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z), the largest is 1."""
     own, at = (x.gather(-1, tokens.unsqueeze(-1)) for x in (weights, z))
+    if p == 1:
+        return at.squeeze(-1) > -torch.inf
     own, total = own.squeeze(-1).double(), block_sums(weights).sum(-1)
     # A comparison in place gives 0 or 1 as floats, which is faster than a mask of booleans.
     smaller = block_sums(z.clone().lt_(at).mul_(weights)).sum(-1)
-    # Whoever adds V positive numbers, in whatever order, is wrong by a factor of at most
-    # 1 ± V u. `top_p` adds so; the sums here do in blocks, and exp adds a few u of its own.
-    limits = torch.finfo(z.dtype)
-    slack = (z.shape[-1] + 3 * BLOCK) * limits.eps / 2
-    lost = z.shape[-1] * limits.tiny  # in a softmax whose small numbers underflow
     # Whichever place it has among equals.
-    within = smaller + own > ((1 - p) * (1 + slack) + lost) * total
+    slack = _slack(z.shape[-1], z.dtype)
+    within = smaller + own > (1 - p) * (1 + slack) * total
     (asked,) = (~within).nonzero(as_tuple=True)
     if len(asked):
         z, at, tokens = z[asked], at[asked], tokens[asked]
@@ -107,3 +106,20 @@ def inside(z: Tensor, weights: Tensor, tokens: Tensor, p: float) -> Tensor:
         for row in close.nonzero(as_tuple=True)[0]:
             within[asked[row]] = top_p(z[row], p)[tokens[row]].isfinite()
     return within
+
+
+def _slack(size: int, dtype: torch.dtype) -> float:
+    """How far apart the shares of a tail may be that `top_p` and that block sums give.
+
+    A sum of n positive numbers, in whatever order they are added, has each of them multiplied by at
+    most n - 1 factors 1 + d with |d| <= u. `top_p` adds V exponentials in its softmax and V
+    quotients behind it; here blocks of 128 are added, twice, and their sums in float64, up to
+    2 V / 128 of u each, to be generous where z is in float64 too. An exponential that is off by 20
+    units in the last place is one with 40 factors, and there are four; a quotient, 1 - p, what
+    underflows (V of the smallest normal number, beside 1 - p >= 2^-53) and this line's own
+    rounding have one or a few. So the two shares are a product of m factors (1 + d)^(+-1) apart,
+    which is at most m u / (1 - m u) from 1 (Higham, 2002, lemma 3.1).
+    """
+    factors = 2 * size + size // 32 + 2 * BLOCK + 4 * 40 + 32
+    lost = factors * torch.finfo(dtype).eps / 2
+    return lost / (1 - lost) if lost < 1 else float("inf")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import at_least_float32, check_rows, check_temperature, some_values
+from omnivault.sampling.distances import below_largest
 from omnivault.sampling.truncation import TRUNCATIONS, truncate
 
 
@@ -74,8 +75,5 @@ def scaled(
     early = {name: value for name, value in dials.items() if TRUNCATIONS[name].commutes}
     later = {name: value for name, value in dials.items() if name not in early}
     kept = truncate(logits, early)
-    # Softmax does not see the shift, and a quotient of a number that is at most 0 cannot become
-    # +inf, however small T is.
-    shifted = at_least_float32(kept) - at_least_float32(largest).unsqueeze(-1)
-    z = shifted.div_(torch.where(cold, 1.0, divisor))
+    z = below_largest(kept, largest, torch.where(cold, 1.0, divisor))
     return z, later, cold.squeeze(-1) if cold.ndim else cold

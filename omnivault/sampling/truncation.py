@@ -8,6 +8,7 @@ experiment, the reference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from omnivault._checks import (
     check_rows,
     check_share,
 )
+from omnivault.sampling.distances import below_largest
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
@@ -163,15 +165,16 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     >>> top_n_sigma(torch.tensor([4.0, 3.0, 0.0, 1.0]), 1.0)  # mean 2, standard deviation 1.58
     tensor([4., 3., -inf, -inf])
     """
-    largest = check_rows(logits).unsqueeze(-1)
+    largest = check_rows(logits)
     reach = check_number(n, "n", 1.0)
     if not 0 < reach < float("inf"):
         raise ValueError(f"n must lie in (0, inf), got {n}; leave it out to keep every token")
-    # Shifted, so that the squares are of distances and not of levels, in halves, which cannot
-    # overflow; scaled, so that no square overflows or vanishes.
+    # Shifted, so that the squares are of distances and not of levels; scaled, so that no square
+    # overflows or vanishes.
+    # Halved, if they might overflow.
     kept = logits.isfinite()
-    below = at_least_float32(logits) / 2 - at_least_float32(largest) / 2
-    below = torch.where(kept, below, 0.0)
+    unit = torch.where(largest.abs() > 1, 2.0, 1.0).unsqueeze(-1)
+    below = torch.where(kept, below_largest(logits, largest, unit), 0.0)
     farthest = below.amin(-1, keepdim=True).neg().clamp(min=torch.finfo(below.dtype).tiny)
     share = below / farthest
     count = kept.sum(-1, keepdim=True)
@@ -200,7 +203,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     p
-        The mass to reach, in (0, 1].
+        The mass to reach, in (0, 1]; 1 keeps every token.
 
     Returns
     -------
@@ -217,8 +220,8 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     Notes
     -----
     Decided, as in Transformers, by the mass of a token and all those less probable than it, which
-    must exceed 1 - p: the small numbers are added first. With p = 1 every token stays whose mass,
-    so added, is not zero.
+    must exceed 1 - p: the small numbers are added first. With p = 1 every token stays, as where
+    Transformers generates, also one whose probability rounds to zero.
 
     Examples
     --------
@@ -233,6 +236,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     ascending, order = at_least_float32(logits).sort(dim=-1, stable=True)
     removed = ascending.softmax(-1).cumsum(-1) <= 1 - p
     removed[..., -1] = False
+    removed &= p < 1
     return logits.masked_fill(removed.scatter(-1, order, removed), -torch.inf)
 
 
@@ -268,15 +272,26 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     ValueError
         A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1].
 
+    Notes
+    -----
+    Decided in probabilities, as in Transformers: where p is the very ratio of two of them, the
+    logarithms are rounded too, and more tokens that reach it would be lost. Below the root of the
+    smallest normal number, 1e-19 in float32, it is decided in logits, which do not underflow.
+
     Examples
     --------
     >>> min_p(torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), 0.4).exp()
     tensor([0.5000, 0.2500, 0.0000, 0.0000])
     """
-    check_rows(logits)
+    largest = check_rows(logits)
     p = check_share(p)
     probs = at_least_float32(logits).softmax(-1)
-    return logits.masked_fill(probs < p * probs.amax(-1, keepdim=True), -torch.inf)
+    # A share so small may underflow, or a token that reaches it; a logarithm does not.
+    if p < torch.finfo(probs.dtype).tiny ** 0.5:
+        removed = below_largest(logits, largest) < math.log(p)
+    else:
+        removed = probs < p * probs.amax(-1, keepdim=True)
+    return logits.masked_fill(removed, -torch.inf)
 
 
 @truncation(
@@ -299,7 +314,7 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     p
-        The mass to reach, in (0, 1].
+        The mass to reach, in (0, 1]; 1 keeps every token.
 
     Returns
     -------
@@ -313,6 +328,12 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     ValueError
         A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1].
 
+    Notes
+    -----
+    Decided, as :func:`top_p`, by the mass that is left: a token stays if it and those farther from
+    the entropy have more than 1 - p. The sum from the other side, as in Transformers, rounds near
+    1 and is far from exact for what is left: of a large vocabulary it loses tokens in float32.
+
     Examples
     --------
     >>> probs = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.1])  # entropy 1.42, surprises .92, 1.20, 2.30
@@ -325,7 +346,8 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     log_probs = z.log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).nansum(-1, keepdim=True)
     distance, order = (-log_probs - entropy).abs().sort(dim=-1, stable=True)
-    mass = z.gather(-1, order).softmax(-1).cumsum(-1)
-    last = (mass < p).sum(-1, keepdim=True).clamp(max=z.shape[-1] - 1)
+    left = z.gather(-1, order).softmax(-1).flip(-1).cumsum(-1).flip(-1)
+    last = (left > 1 - p).sum(-1, keepdim=True).sub(1).clamp(min=0)
     removed = distance > distance.gather(-1, last)
+    removed &= p < 1
     return logits.masked_fill(removed.scatter(-1, order, removed), -torch.inf)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -180,14 +181,68 @@ def test_tokens_that_are_none_are_shown(bad: Tensor, good: Tensor, message: str)
     in_nucleus(torch.zeros(2, 3), good, 0.9)
 
 
+@pytest.fixture
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Softmax and cumulative sums that add one number after the other, each sum rounded.
+
+    The softmax begins with the largest, the cumulative sum with the smallest: any processor may.
+    """
+
+    def softmax(z: Tensor, dim: int) -> Tensor:
+        weights = np.exp(z.double().numpy()).astype(np.float32)
+        backwards = np.add.accumulate(weights[..., ::-1], axis=dim, dtype=np.float32)
+        return torch.from_numpy(weights / backwards[..., -1:])
+
+    def cumsum(p: Tensor, dim: int) -> Tensor:
+        return torch.from_numpy(np.add.accumulate(p.numpy(), axis=dim, dtype=np.float32))
+
+    monkeypatch.setattr(Tensor, "softmax", softmax)
+    monkeypatch.setattr(Tensor, "cumsum", cumsum)
+
+
+def test_sums_that_go_astray_as_far_as_they_can_are_asked_about(one_after_the_other: None) -> None:
+    """60,000 tokens of half a unit: of a sum that begins with 1 they change nothing.
+
+    And the sums of their own are rounded up again and again, to 1.2 V u of them in all.
+    """
+    vocabulary, u = 60_000, unit(torch.float32)
+    z = torch.full((1, vocabulary), -16.645235)
+    z[0, -1] = 0.0
+    weights = z.double().exp().float()
+    small = (vocabulary - 1) * weights[0, 0].double().item()
+    left = small / (1 + small)
+    rounded = z.softmax(-1).cumsum(-1)[0, -2].item()
+    assert rounded / left - 1 > 1.1 * vocabulary * u
+    p = 1 - (left * (1 + (vocabulary + 384) * u) + rounded) / 2
+    for token in (0, vocabulary - 2, vocabulary - 1):
+        expected = kept(top_p(z, p))[:, token]
+        assert torch.equal(inside(z, weights, torch.tensor([token]), p), expected)
+    # By exact sums the most probable token has the mass p alone.
+    assert bool(kept(top_p(z, p))[0, -2])
+    assert 1 / (1 + small) > p
+
+
+@pytest.mark.parametrize("vocabulary", [2**20, 2**23 + 1])
+def test_of_a_row_too_long_for_any_bound_the_definition_is_asked(
+    vocabulary: int, definition: list[float]
+) -> None:
+    z = torch.zeros(1, vocabulary)
+    z[0, 0] = 30.0
+    z -= 30.0
+    assert inside(z, z.exp(), torch.tensor([0]), 0.5).tolist() == [True]
+    # Among 2^23 sums half a unit is everything.
+    assert len(definition) == (vocabulary > 2**20)
+
+
 @pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
-def test_of_the_whole_mass_what_the_softmax_rounds_to_zero_is_out(dtype: torch.dtype) -> None:
+def test_of_the_whole_mass_only_what_is_ruled_out_is_out(dtype: torch.dtype) -> None:
     normal, positive = math.log(torch.finfo(dtype).tiny), math.log(smallest(dtype))
     for vocabulary in (2, 40, 1000):
         z = torch.zeros(1, vocabulary, dtype=dtype)
         for z[0, 0] in (normal + 1, normal - 1, positive + 3, positive, positive - 1, -INF):
             weights = z.exp()
             expected = kept(top_p(z, 1.0))[:, 0]
+            assert expected.tolist() == [bool(z[0, 0] > -INF)]
             assert torch.equal(inside(z, weights, torch.tensor([0]), 1.0), expected)
 
 

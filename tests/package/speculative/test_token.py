@@ -110,6 +110,8 @@ def test_chosen_numbers_give_the_token_of_the_definition(
         p, q = (
             torch.floor(1024 * w / w.sum(-1, keepdim=True)).div(1024).to(dtype) for w in weights
         )
+        for rows in (p, q):  # what the rounding took away
+            rows[..., 0] += 1 - rows.sum(-1)
         drafted = torch.multinomial(q, 1, generator=g).squeeze(-1)
         u = torch.randint(0, 2**20, (200, 3), generator=g).double() / 2**20
         u[0], u[1] = 0.0, LARGEST
@@ -128,6 +130,7 @@ def test_equal_distributions_accept_whatever_the_numbers(
 ) -> None:
     p = torch.randn(64, 300, generator=generator(), dtype=dtype).mul(3).softmax(-1)
     p[:, 7] = 0
+    p /= p.sum(-1, keepdim=True)
     drafted = p.argmax(-1)
     drafted[::2] = 8
     supply(torch.full((64,), LARGEST).double().fill_(LARGEST), torch.full((64, 2), 0.5).double())
@@ -210,6 +213,28 @@ def test_draws_have_the_distribution_of_the_target(dtype: torch.dtype) -> None:
     assert scipy.stats.binomtest(int(accepted.sum()), n, overlap).pvalue > FALSE_ALARM
 
 
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("which", ["target", "draft", "both"])
+def test_half_precision_is_computed_in_float32(half: torch.dtype, which: str) -> None:
+    p, q = torch.randn(2, 200, generator=generator(6)).mul(2).softmax(-1)
+    p = p.to(half) if which != "draft" else p
+    q = q.to(half) if which != "target" else q
+    # Rounded to 8 or 11 bits they sum to one within as much.
+    wide = [x.float() / x.float().sum() if x.dtype is half else x for x in (p, q)]
+    n = 20_000
+    drafted = torch.multinomial(wide[1], n, replacement=True, generator=generator(7))
+    results = [
+        accept_or_redraw(a.expand(n, 200), b.expand(n, 200), drafted, generator=generator(8))
+        for a, b in ((p, q), wide)
+    ]
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    assert 0 < int(results[0][1].sum()) < n
+    # A double beside it is not rounded to float32.
+    doubles = p.expand(n, 200), q.double().expand(n, 200)
+    assert accept_or_redraw(*doubles, drafted, generator=generator(8))[0].shape == (n,)
+
+
 ROWS = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
 
 
@@ -243,3 +268,64 @@ def test_what_cannot_be_is_shown_beside_what_can(
         accept_or_redraw(p, q, drafted)
     tokens, _ = accept_or_redraw(ROWS, ROWS, torch.tensor([1, 0]))
     assert tokens.tolist() == [1, 0]
+
+
+SUM = "have rows of probabilities, >= 0 and with the sum 1, got "
+REMEDY = "; x / x.sum(-1, keepdim=True) divides by it, softmax(z) takes logits"
+NO_ROWS: list[tuple[Any, type[Exception], str]] = [
+    (torch.tensor([[0.5, 0.5], [0.5, 0.25]]), ValueError, SUM + "[0.5, 0.25], sum 0.75" + REMEDY),
+    (torch.tensor([[0.5, 0.5], [2.0, 0.0]]), ValueError, SUM + "[2.0, 0.0], sum 2" + REMEDY),
+    (torch.tensor([[0.5, 0.5], [1.5, -0.5]]), ValueError, SUM + "[1.5, -0.5], sum 1" + REMEDY),
+    (torch.tensor([[0.5, 0.5], [0.0, 0.0]]), ValueError, SUM + "[0.0, 0.0], sum 0" + REMEDY),
+    (torch.tensor([[0.5, math.nan]] * 2), ValueError, SUM + "[0.5, nan], sum nan" + REMEDY),
+    (torch.tensor([[0.5, 0.5], [0.75, 0.5]]).half(), ValueError, ", sum 1.25" + REMEDY),
+    ([[0.5, 0.5], [1.0, 0.0]], TypeError, "a tensor of float16, bfloat16, float32 or float64, got"),
+    (ROWS.long(), TypeError, "got torch.int64; softmax(z.float()) makes one of logits z"),
+    (ROWS.to(torch.float8_e4m3fn), TypeError, "got torch.float8_e4m3fn; softmax(z.float()) makes"),
+    (ROWS.to(torch.complex64), TypeError, "got torch.complex64; softmax(z.float()) makes one of"),
+]
+
+
+@pytest.mark.parametrize("name", ["p", "q"])
+@pytest.mark.parametrize(("bad", "error", "message"), NO_ROWS)
+def test_what_is_no_distribution_is_shown(
+    name: str, bad: Any, error: type[Exception], message: str
+) -> None:
+    arguments = {"p": ROWS, "q": ROWS, "drafted": torch.tensor([1, 0])}
+    with pytest.raises(error, match=rf"^{name} must .*{re.escape(message)}") as caught:
+        accept_or_redraw(**{**arguments, name: bad})
+    assert len(str(caught.value)) <= 300
+    accept_or_redraw(**arguments)
+
+
+def test_a_long_row_makes_no_long_message() -> None:
+    masked = torch.rand(2, 100_000, generator=generator()).softmax(-1)
+    good = masked.clone()
+    masked[1, 50_000:] = 0
+    drafted = torch.tensor([0, 0])
+    with pytest.raises(
+        ValueError, match=r"^p must have rows of .*, \.\.\.\], sum 0\.[45]"
+    ) as caught:
+        accept_or_redraw(masked, good, drafted)
+    assert len(str(caught.value)) <= 300
+    accept_or_redraw(good, good, drafted)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (torch.tensor([0, 2]), ValueError, "drafted must lie in [0, 2), got [2]"),
+        (torch.tensor([-1, 0]), ValueError, "drafted must lie in [0, 2), got [-1]"),
+        (
+            torch.tensor([0.0, 1.0]),
+            TypeError,
+            "drafted must be an int64 tensor of token ids, got tensor([0.0, 1.0])",
+        ),
+        ([0, 1], TypeError, "drafted must be an int64 tensor of token ids, got [0, 1]"),
+    ],
+)
+def test_a_draft_that_is_no_token_is_shown(bad: Any, error: type[Exception], message: str) -> None:
+    rows = torch.tensor([[0.5, 0.5], [0.25, 0.75]])
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        accept_or_redraw(rows, rows, bad)
+    accept_or_redraw(rows, rows, torch.tensor([0, 1]))

@@ -1,0 +1,46 @@
+"""How far the logits of a row lie below its largest, without an overflow on the way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from omnivault._checks import at_least_float32
+
+
+def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None) -> Tensor:
+    """Return (z - max z) / T in at least float32, which is never above 0.
+
+    Softmax does not see the shift, and a quotient of a number that is at most 0 cannot become
+    +inf, however small T is.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(..., V)``, floating.
+    largest
+        The largest of each row, finite, of shape ``(...)``.
+    divisor
+        T > 0, of a shape that broadcasts to ``(..., 1)``; None is 1.
+
+    Examples
+    --------
+    >>> z = torch.tensor([3e38, -3e38])
+    >>> below_largest(z, z.amax(-1), torch.tensor(1e38)), (z - z.amax(-1)) / 1e38
+    (tensor([ 0., -6.]), tensor([0., -inf]))
+    """
+    z, top = at_least_float32(logits), at_least_float32(largest).unsqueeze(-1)
+    # A difference overflows only if the largest is more than half a unit in the last place of the
+    # largest number. Those of such rows are taken in halves, which are exact there; of others
+    # halves may be subnormal.
+    limits = torch.finfo(z.dtype)
+    far = top.abs() > limits.max * limits.eps / 8
+    if bool(far.any()):
+        half = torch.where(far, 0.5, 1.0).to(z.dtype)
+        shifted = z * half - top * half
+    else:
+        half = None
+        shifted = z - top
+    if divisor is not None:
+        shifted = shifted.div_(divisor)
+    return shifted if half is None else shifted.div_(half)
