@@ -37,7 +37,7 @@ def rounded(form: Format, x: Fraction) -> Rounded:
 
 
 def smallest_normal(form: Format) -> Fraction:
-    return form.smallest * 2 ** (form.bits - 1)
+    return form.smallest * Fraction(2) ** (form.bits - 1)
 
 
 def halved(form: Format, x: Fraction) -> Rounded:
