@@ -49,11 +49,11 @@ def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
         )
 
 
-def check_dims(z: Tensor, dims: Sequence[int]) -> tuple[int, ...]:
+def check_dims(z: Tensor, dims: Any) -> tuple[int, ...]:
     """Return several dimensions of a tensor, each counted from the front, in the order given."""
-    for dim in dims if isinstance(dims, tuple) else [dims]:
+    for dim in dims if isinstance(dims, tuple) else (dims,):
         check_logits(z, dim)
-    if not dims:
+    if dims == ():
         raise ValueError("dim must name a dimension, got (); -1 is the last")
     counted = tuple(dim % z.ndim for dim in dims)
     if len(set(counted)) < len(counted):
@@ -121,7 +121,7 @@ def check_temperature(
     T is a number, or a tensor that broadcasts to the shape of the rows, that of ``z`` without
     ``dim``. It is positive, finite and representable in that dtype; with ``zero`` it may be 0 too.
     """
-    dtype = torch.promote_types(z.dtype, torch.float32)
+    dtype = torch.float32 if z.dtype.itemsize < 4 else z.dtype
     # A subnormal number may be flushed to zero, and a larger one rounds to infinity.
     least, most = torch.finfo(dtype).tiny, torch.finfo(dtype).max
     if not isinstance(temperature, Tensor):

@@ -9,14 +9,15 @@ a series.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["excess", "excess_of_logits"]
+__all__ = ["Row", "excess", "excess_of_logits"]
 
-NEAR = 0.5
-"""Up to where a series is taken; beyond, what cancels costs a few units in the last place."""
+# Up to where series are taken; beyond, what cancels costs a few units in the last place.
+NEAR, NEAR_LOGS = 0.5, 1.5
 
 
 def excess(p: Tensor, q: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def excess(p: Tensor, q: Tensor) -> Tensor:
     --------
     >>> p, q = torch.tensor([0.3, 0.7]), torch.tensor([0.3001, 0.6999])
     >>> excess(p, q).sum()  # rounded, the terms of the definition add up to 0
-    tensor(2.3800e-08)
+    tensor(2.3804e-08)
     """
     difference, total = p - q, p + q
     v = difference / torch.where(total > 0, total, 1.0)
@@ -44,10 +45,20 @@ def excess(p: Tensor, q: Tensor) -> Tensor:
     return torch.where(v.abs() < NEAR, near, far)
 
 
-def excess_of_logits(
-    z: Tensor, w: Tensor, log_p: Tensor, log_q: Tensor, temperature: Tensor, dim: int
-) -> Tensor:
-    r"""Terms of the softmax of logits z and w, whose logarithms are log_p and log_q.
+class Row(NamedTuple):
+    """Logits, and what is known of them."""
+
+    z: Tensor
+    p: Tensor
+    log_p: Tensor
+
+    def detach(self) -> Row:
+        """Return the same without its gradients."""
+        return Row(self.z.detach(), self.p.detach(), self.log_p.detach())
+
+
+def excess_of_logits(first: Row, second: Row, temperature: Tensor, dim: int) -> Tensor:
+    r"""Terms of p and q, the softmax of two rows of logits.
 
     With :math:`d = \log p - \log q` they are :math:`p\,(e^{-d} - 1 + d)`. Where d is small it is
     taken from the difference of the logits, which has more digits than that of the logarithms:
@@ -58,11 +69,11 @@ def excess_of_logits(
     --------
     >>> z = torch.tensor([1.0, 2.0])
     >>> w = z + torch.tensor([0.0, 2.0**-12])
-    >>> log_p, log_q = z.log_softmax(-1), w.log_softmax(-1)
-    >>> excess_of_logits(z, w, log_p, log_q, torch.tensor(1.0), -1).sum()
-    tensor(5.8590e-09)
+    >>> first, second = (Row(x, x.softmax(-1), x.log_softmax(-1)) for x in (z, w))
+    >>> excess_of_logits(first, second, torch.tensor(1.0), -1).sum()
+    tensor(5.8593e-09)
     """
-    p, q = log_p.exp(), log_q.exp()
+    (z, p, log_p), (w, q, log_q) = first, second
     far = torch.where(log_p == -torch.inf, 0.0, log_p - log_q)
     possible = (log_p > -torch.inf) & (log_q > -torch.inf)
     apart = torch.where(possible, (z - w) / temperature, 0.0)
@@ -70,9 +81,9 @@ def excess_of_logits(
     change = torch.where(c <= 1, q * c.expm1(), (log_q + c).exp() - q)
     change = torch.where(possible, change, -q)
     normalizer = change.sum(dim, keepdim=True).log1p()
-    close = (far.abs() < NEAR) & (normalizer.abs() < NEAR) & possible
+    close = (far.abs() < NEAR_LOGS) & (normalizer.abs() < NEAR) & possible
     d = torch.where(close, c - normalizer, far)
-    near = (d.abs() < NEAR) & possible
+    near = (d.abs() < NEAR_LOGS) & possible
     return torch.where(near, p * _exp_rest(d), torch.where(p > 0, p * d - p + q, q))
 
 
@@ -86,8 +97,8 @@ def _artanh_rest(v: Tensor) -> Tensor:
 
 
 def _exp_rest(d: Tensor) -> Tensor:
-    r""":math:`e^{-d} - 1 + d = \sum_{j \ge 2} (-d)^j / j!` for |d| < 1/2."""
-    terms = 2 + _bits(d) // 4
+    r""":math:`e^{-d} - 1 + d = \sum_{j \ge 2} (-d)^j / j!` for |d| < 3/2."""
+    terms = 6 + _bits(d) // 3
     rest = torch.full_like(d, 1 / math.factorial(terms))
     for j in range(terms - 1, 1, -1):
         rest = 1 / math.factorial(j) - rest * d

@@ -23,8 +23,8 @@ from omnivault._checks import (
     check_temperature,
     some_values,
 )
-from omnivault._excess import excess, excess_of_logits
-from omnivault.softmax import log_softmax
+from omnivault._excess import Row, excess, excess_of_logits
+from omnivault.softmax import log_softmax, softmax
 
 __all__ = [
     "cross_entropy",
@@ -99,8 +99,8 @@ def entropy_from_logits(z: Tensor, dim: int = -1, *, temperature: float | Tensor
     (tensor(4.3284e-08), tensor(4.1223e-08))
     """
     check_logits(z, dim)
-    log_p = log_softmax(at_least_float32(z), dim, temperature=temperature)
-    return -(log_p.exp() * _finite(log_p)).sum(dim).to(z.dtype)
+    p, log_p = _both(at_least_float32(z), dim, temperature)
+    return -(p * _finite(log_p)).sum(dim).to(z.dtype)
 
 
 def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -220,13 +220,11 @@ def kl_divergence_from_logits(
         )
     dtype = torch.promote_types(z.dtype, w.dtype)
     z, w = (at_least_float32(x.to(dtype)) for x in (z, w))
-    log_p, log_q = (log_softmax(x, dim, temperature=temperature) for x in (z, w))
-    p = log_p.exp()
+    (p, log_p), (q, log_q) = (_both(x, dim, temperature) for x in (z, w))
+    first, second = Row(z, p, log_p).detach(), Row(w, q, log_q).detach()
     divisor = check_temperature(temperature, z, dim)
-    terms = _with_gradient_of(
-        excess_of_logits(*(x.detach() for x in (z, w, log_p, log_q)), divisor.detach(), dim),
-        p * (_finite(log_p) - _finite(log_q)),
-    )
+    plain = p * (_finite(log_p) - _finite(log_q))
+    terms = _with_gradient_of(excess_of_logits(first, second, divisor.detach(), dim), plain)
     ruled_out = (log_q == -torch.inf) & (log_p > -torch.inf)
     return terms.masked_fill(ruled_out, torch.inf).sum(dim).to(dtype)
 
@@ -287,6 +285,14 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
 def _log(p: Tensor) -> Tensor:
     """Logarithm; of 0 that of the smallest normal number, and no slope."""
     return torch.where(p == 0, torch.finfo(p.dtype).tiny, p).log()
+
+
+def _both(z: Tensor, dim: int, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax and its logarithm: the exponential of the latter has lost digits."""
+    return (
+        softmax(z, dim, temperature=temperature),
+        log_softmax(z, dim, temperature=temperature),
+    )
 
 
 def _finite(log_p: Tensor) -> Tensor:

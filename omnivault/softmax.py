@@ -502,7 +502,8 @@ class _Rows:
         if self.dims is None:
             return x
         last = range(-len(self.dims), 0)
-        return x.unflatten(-1, [self.shape[d] for d in self.dims]).movedim(tuple(last), self.dims)
+        apart: Tensor = x.unflatten(-1, [self.shape[d] for d in self.dims])
+        return apart.movedim(tuple(last), self.dims)
 
     def _flat(self, x: Tensor) -> Tensor:
         assert self.dims is not None

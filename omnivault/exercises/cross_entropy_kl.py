@@ -13,7 +13,7 @@ from omnivault.exercises.checking import Case, exercise, returns
 
 @exercise(
     "ex-double-gradient",
-    hint="the gradient in u is softmax(u) - e_y; then comes the Jacobian of u = softmax(z).",
+    hint="the gradient in q is softmax(q) - e_y; then comes the Jacobian of q = softmax(z).",
 )
 def double_gradient(gradient: Any, generator: torch.Generator) -> Iterator[Case]:
     def loss(z: torch.Tensor, y: int) -> torch.Tensor:

@@ -34,6 +34,12 @@ def after(at_temperature: Any, generator: torch.Generator) -> Iterator[Case]:
         p = z.exp() / z.exp().sum()
         # In float32 p is off by 64 u and log p, below 16, by 8 u of itself; over t, twice: 2000 u.
         yield returns(at_temperature, p, t, expected=weights / weights.sum(), rel=1e-3)
+    # Probabilities of 0.001, whose powers 1/t are 0 even in float64.
+    t = 0.005
+    x = torch.randn(1000, generator=generator).double()
+    # Whoever goes on in float32: p and log p, 7, are off by 64 u; over t, twice: 30,000 u.
+    p, expected = (torch.softmax(logits, -1) for logits in (t * x, x))
+    yield returns(at_temperature, p, t, expected=expected, rel=5e-3)
 
 
 @exercise(

@@ -1,6 +1,6 @@
 // The entropy law: H rises with slope Var_p(z) / T^3, while some probabilities rise and some fall.
 (() => {
-  const { steps, sum, softmax, entropy, fixed, digits } = omnivaultLive;
+  const { steps, sum, softmax, logProbs, entropy, fixed, digits, probability } = omnivaultLive;
   const { scale, line, circle, path, area, text, below, beside } = omnivaultLive;
   const END = 6;
   const CURVE = steps(0, END, 121);
@@ -8,23 +8,21 @@
   const TICKS = CURVE.filter((T) => T % 2 === 0).map((T) => [T, String(T)]);
   const ARROWS = { 1: "\u2191", 0: "\u2192", "-1": "\u2193" };
 
-  // softmax at T = 0 is its limit: uniform on the largest logits.
-  const probsAt = (z, T) => {
-    if (T > 0) return softmax(z, T);
+  // At T = 0 softmax is its limit, uniform on the largest logits: as at T = 1 without the others.
+  const at = (z, T) => {
     const top = Math.max(...z);
-    const m = z.filter((zi) => zi === top).length;
-    return z.map((zi) => (zi === top ? 1 / m : 0));
+    return T > 0 ? [z, T] : [z.map((zi) => (zi === top ? zi : -Infinity)), 1];
   };
 
   // Two plots over the same T: side by side, or one below the other and narrower, with the words
   // to the right of each.
   const places = (width) => {
     const stacked = width < 560;
-    const [left, right] = stacked ? [34, width - 116] : [34, 0.4 * width];
+    const [left, right] = stacked ? [34, width - 132] : [34, 0.4 * width];
     const upper = { left, right, top: 28, bottom: stacked ? 150 : 280 };
     const lower = stacked
       ? { left, right, top: 206, bottom: 346 }
-      : { left: right + 52, right: width - 186, top: 28, bottom: 280 };
+      : { left: right + 52, right: width - 202, top: 28, bottom: 280 };
     return [upper, lower].map((box, i) => ({
       ...box, stacked,
       t: scale(0, END, box.left, box.right),
@@ -53,11 +51,14 @@
       const mean = top + sum(z.map((zi, i) => probs[i] * (zi - top)));
       const variance = sum(z.map((zi, i) => probs[i] * (zi - mean) ** 2));
       const rates = z.map((zi, i) => (probs[i] * sum(z.map((zj, j) => probs[j] * (zj - zi)))) / T ** 2);
-      const curve = CURVE.map((t) => probsAt(z, t));
+      const curve = CURVE.map((t) => at(z, t));
       return {
-        logits: z, probs, entropy: entropy(probs), mean, variance, slope: variance / T ** 3, rates,
+        logits: z, probs, entropy: entropy(z, T), mean, variance, slope: variance / T ** 3, rates,
         bound: Math.log(z.length),
-        curves: { temperatures: CURVE, entropy: curve.map(entropy), probs: curve },
+        curves: {
+          temperatures: CURVE,
+          entropy: curve.map((x) => entropy(...x)), probs: curve.map((x) => softmax(...x)),
+        },
       };
     },
 
@@ -99,7 +100,8 @@
       const last = v.curves.probs[v.curves.probs.length - 1];
       const order = v.logits.map((_, i) => i).sort((i, j) => last[j] - last[i] || i - j);
       const middle = Math.min(lower.y(sum(last) / last.length), lower.bottom - 2 * ROW);
-      const [logit, prob, arrow] = [37, 80, 96].map((dx) => lower.right + dx);
+      const [logit, prob, arrow] = [37, 96, 110].map((dx) => lower.right + dx);
+      const chances = logProbs(v.logits.map((z) => z / T));
       const row = (k) => middle + (k - (order.length - 1) / 2) * ROW;
       const curves = order.map((i, k) => {
         const [px, py] = [lower.t(T), lower.y(v.probs[i])];
@@ -115,7 +117,7 @@
             ? area([[px, tip], [px - 6, base], [px + 6, base]], `c${i}`)
             : circle(+px.toFixed(1), +py.toFixed(1), 5, `c${i}`)) +
           text(logit, row(k) + 4, digits(v.logits[i]), "end", `small bold c${i}`) +
-          text(prob, row(k) + 4, fixed(v.probs[i], 3), "end", "small") +
+          text(prob, row(k) + 4, probability(chances[i], 3), "end", "small") +
           text(arrow, row(k) + 4, ARROWS[sign], "middle", "small") +
           (lower.stacked ? "" : text(width - 2, row(k) + 4, digits(v.rates[i]), "end", "small"))
         );

@@ -1,10 +1,12 @@
 // The Jacobian of softmax beside the covariance of draws: they are the same matrix, up to T.
 (() => {
-  const { steps, ratios, softmax, random, fixed, digits, count, rect, text } = omnivaultLive;
+  const { steps, ratios, sum, softmax, logProbs, random, fixed, digits, decimals, probability } = omnivaultLive;
+  const { count, rect, text } = omnivaultLive;
   const NAMES = ["a", "b", "c", "d"];
   const MOST = 100000;
 
   const logits = (state) => NAMES.map((n) => state[n]);
+  const chances = (state) => logProbs(logits(state).map((z) => z / state.temperature));
 
   // Drawn once and kept: at MOST draws, drawing anew would take most of the time of a slider's step.
   let uniforms;
@@ -23,10 +25,17 @@
     return counts;
   };
   // (diag(p) - p p^T) / T: of probabilities p the Jacobian, of shares of one-hot draws their
-  // covariance over T, since the mean of the draws is their shares.
-  const matrix = (p, T) => p.map((pi, i) => p.map((pj, j) => (pi * ((i === j) - pj)) / T));
-  const entry = (x) => (Math.abs(x) < 0.0005 ? "0.000" : fixed(x, 3));
-  const sumsToZero = (row) => Math.abs(row.reduce((s, x) => s + +x.toFixed(3), 0)) < 1e-9;
+  // covariance over T, since the mean of the draws is their shares. 1 - p_i is the sum of the others.
+  const matrix = (p, T) =>
+    p.map((pi, i) => {
+      const rest = sum(p.filter((_, j) => j !== i));
+      return p.map((pj, j) => (pi * (i === j ? rest : -pj)) / T);
+    });
+  const entry = (x) => decimals(x, 3);
+  // In whole thousandths, where the printed numbers are such.
+  const sumsToZero = (row) =>
+    row.every((x) => /^(\u2212?0\.\d{3}|0)$/.test(entry(x))) &&
+    sum(row.map((x) => Math.round(1000 * x))) === 0;
 
   omnivaultLive.figures.jacobian = {
     controls: (data) => [
@@ -74,18 +83,19 @@
           NAMES.map((name, i) => text(x0 + 4, y(i) + row / 2 + 4, name, "start", "bold")).join("") +
           values.map((r, i) => r.map((value, j) => box(value, i, j)).join("")).join("") +
           text(x0 + left, y(4) + 16, under, "start", "small") +
-          p.map((pi, i) => text(x(i), y(4) + 32, fixed(pi, 3), "middle", "small")).join("")
+          p.map((pi, i) => text(x(i), y(4) + 32, pi, "middle", "small")).join("")
         );
       };
       const size = 36 + 4 * row + 40;
+      const probs = chances(state).map((chance) => probability(chance, 3));
       const draws = `${count(state.draws)} draws`;
       return {
         height: narrow ? 2 * size + 8 : size,
         svg:
-          one(0, 0, "Jacobian (diag(p) \u2212 pp\u1d40) / T", v.jacobian, "probabilities p", v.probs) +
+          one(0, 0, "Jacobian (diag(p) \u2212 pp\u1d40) / T", v.jacobian, "probabilities p", probs) +
           one(
             narrow ? 0 : width - left - 4 * cell - 4, narrow ? size + 8 : 0, `covariance of ${draws} / T`,
-            v.covariance, `shares of the ${draws}`, v.shares,
+            v.covariance, `shares of the ${draws}`, v.shares.map((share) => decimals(share, 3)),
           ),
       };
     },
@@ -96,7 +106,7 @@
       const zero = [...v.jacobian, ...v.covariance].every(sumsToZero);
       return (
         `At T = ${digits(state.temperature)} the probabilities of a to d are ` +
-        `${list(v.probs.map((p) => fixed(p, 3)))}. The Jacobian has ${diagonal(v.jacobian)} on its diagonal, ` +
+        `${list(chances(state).map((chance) => probability(chance, 3)))}. The Jacobian has ${diagonal(v.jacobian)} on its diagonal, ` +
         `the covariance of ${count(state.draws)} draws over T has ${diagonal(v.covariance)}; ` +
         `the largest difference of two entries in the same place is ${digits(v.largest)}.` +
         (zero ? " Every row, as printed, sums to 0." : "")

@@ -3,7 +3,7 @@
 // All is computed with log-probabilities: far from its center q underflows, where the divergence
 // KL(p || q) is finite.
 (() => {
-  const { steps, sum, logsumexp, fixed, digits, scale, line, rect, path, text, below, beside } = omnivaultLive;
+  const { steps, sum, logsumexp, fixed, digits, decimals, scale, line, rect, path, text, below, beside } = omnivaultLive;
   const GRID = steps(0, 40, 41);
   const CENTERS = steps(0, 40, 81);
   const WIDTHS = [...steps(1, 5, 17), ...steps(5.5, 12, 14), ...steps(13, 20, 8)];
@@ -101,7 +101,7 @@
       const bars = v.p.map((pk, k) => rect(x(k) - 0.45 * slot, y(pk), 0.9 * slot, base - y(pk), "ghost"));
       const narrow = width < 480;
       const legend = (at, line, name, { mean, variance }) =>
-        text(at + 24, line, `${name}: mean ${fixed(mean, 1)}, variance ${fixed(variance, 1)}`, "start", "small");
+        text(at + 24, line, `${name}: mean ${decimals(mean, 1)}, variance ${decimals(variance, 1)}`, "start", "small");
       // 0 to 500 nats in one line: nearly linear below 0.1, logarithmic above
       const stretch = (d) => Math.log1p(10 * d);
       const left = 82;
@@ -131,7 +131,7 @@
     say(data, state, v) {
       const { distance, weight, center, width } = state;
       const at = [-1, 1].map((side) => digits(MIDDLE + (side * distance) / 2));
-      const bumps = `bumps at ${at.join(" and ")} of weights ${fixed(weight, 2)} and ${fixed(1 - weight, 2)}`;
+      const bumps = `bumps at ${at.join(" and ")} of weights ${decimals(weight, 2)} and ${decimals(1 - weight, 2)}`;
       const least = (b) => `least ${digits(b.value)} at center ${digits(b.center)} and width ${digits(b.width)}`;
       return (
         `The target has ${bumps}; q has center ${digits(center)} and width ${digits(width)}. ` +

@@ -42,8 +42,10 @@ def next_token(
     -------
     LiveFigure
         Its values: ``probs`` of the ten most probable tokens, and ``rest`` of all others; the
-        same as ``full`` and ``rest_full`` before truncation; ``entropy`` in nats; how many tokens
-        are ``kept`` and the ``mass`` they had; ``counts`` and ``rest_count`` of the draws.
+        same as ``full`` and ``rest_full`` before truncation; ``log_probs`` of the ten and of the
+        others together, after truncation (None where nothing is left); ``entropy`` in nats; how
+        many tokens are ``kept``, the ``mass`` they had, and ``log_mass``, its logarithm and that of
+        the mass of the others; ``counts`` and ``rest_count`` of the draws.
 
     Raises
     ------

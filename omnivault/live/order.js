@@ -1,6 +1,7 @@
 // Five logits to drag: what changes the order, what changes nothing, what changes the sizes.
 (() => {
-  const { steps, ratios, softmax, fixed, digits, scale, rect, line, text } = omnivaultLive;
+  const { steps, ratios, softmax, logProbs, fixed, digits, decimals, probability } = omnivaultLive;
+  const { scale, rect, line, text } = omnivaultLive;
   const NAMES = ["a", "b", "c", "d", "e"];
   const LOW = -8;
   const HIGH = 8;
@@ -10,7 +11,7 @@
   const logits = (state) => NAMES.map((n) => state[n]);
   const places = (width) => {
     const middle = width < 480 ? 0.52 * width : 0.5 * width;
-    return { z: scale(LOW, HIGH, 24, middle - 44), p: scale(0, 1, middle + 6, width - 52) };
+    return { z: scale(LOW, HIGH, 24, middle - 44), p: scale(0, 1, middle + 6, width - 64) };
   };
 
   omnivaultLive.figures.order = {
@@ -33,6 +34,7 @@
 
     draw(data, state, { logits: z, probs }, width) {
       const at = places(width);
+      const chances = logProbs(z.map((zi) => zi / state.temperature));
       const rows = NAMES.map((name, i) => {
         const y = TOP + i * ROW;
         const shown = Math.max(LOW, Math.min(HIGH, z[i]));
@@ -41,9 +43,9 @@
           text(4, y + 17, name, "start", "bold") +
           rect(Math.min(x0, x1), y + 4, Math.abs(x1 - x0), ROW - 16, "c4") +
           rect(x1 - 3, y + 1, 6, ROW - 10, "ink") +
-          text(at.z(HIGH) + 36, y + 17, fixed(z[i], 1), "end", "small") +
+          text(at.z(HIGH) + 36, y + 17, decimals(z[i], 1), "end", "small") +
           rect(at.p(0), y + 4, at.p(probs[i]) - at.p(0), ROW - 16, "c0") +
-          text(at.p(probs[i]) + 5, y + 17, fixed(probs[i], 3), "start", "small")
+          text(at.p(probs[i]) + 5, y + 17, probability(chances[i], 3), "start", "small")
         );
       });
       const end = TOP + NAMES.length * ROW;
@@ -58,15 +60,13 @@
       };
     },
 
-    say(data, state, { logits: z, probs, ranking }) {
+    say(data, state, { logits: z, ranking }) {
       const links = ranking.slice(1).map((i, k) => (z[i] === z[ranking[k]] ? " = " : " > ") + NAMES[i]);
-      const top = ranking[0];
-      // Far apart, two logits both get a probability too small for a number.
-      const lost = ranking.slice(1).some((i, k) => z[i] !== z[ranking[k]] && probs[i] === probs[ranking[k]]);
+      const chances = logProbs(z.map((zi) => zi / state.temperature));
+      const [most, least] = [ranking[0], ranking.at(-1)].map((i) => probability(chances[i]));
       return (
-        `By logits ${lost ? "" : "and by probabilities alike "}the order is ${NAMES[top]}${links.join("")}. ` +
-        (lost ? "Some probabilities are equal because rounding made them so. " : "") +
-        `The largest probability is ${fixed(probs[top], 3)}, the smallest ${digits(probs[ranking[4]])}.`
+        `By logits and by probabilities alike the order is ${NAMES[ranking[0]]}${links.join("")}. ` +
+        `The largest probability is ${most}, the smallest ${least}.`
       );
     },
 

@@ -1,6 +1,6 @@
 // Where softmax of K numbers fails, in four number formats: one logit z_1, all others z_2.
 (() => {
-  const { steps, fixed, digits, count } = omnivaultLive;
+  const { steps, digits, decimals, probability, count } = omnivaultLive;
   const { scale, rect, circle, line, area, text, below, beside } = omnivaultLive;
   const CELLS = 80;
   const SIDE = 240;
@@ -82,18 +82,10 @@
     return map;
   };
 
-  // A probability is shown as 1 only where it is 1; a log-probability serves where exp would be 0.
-  const power = (log) => {
-    if (log > -700) return digits(Math.exp(log));
-    const exponent = Math.floor(log / Math.LN10);
-    return `${+Math.exp(log - exponent * Math.LN10).toPrecision(3)}e\u2212${-exponent}`;
-  };
-  const exactly = (log, rest) => (digits(Math.exp(log)) === "1" ? `1 \u2212 ${power(rest)}` : power(log));
-  const computed = (p) =>
-    typeof p === "string" ? p : p !== 1 && digits(p) === "1" ? `1 \u2212 ${digits(1 - p)}` : digits(p);
+  const computed = (x) => (typeof x === "string" ? x : digits(x));
   const inJson = (x) => (Number.isFinite(x) ? x : x === Infinity ? "inf" : "nan");
   // what is true of the second probability holds for K - 1 classes
-  const exact = (v) => [exactly(v.log_probs[0], v.log_rest[0]), exactly(v.log_probs[1], v.log_rest[1])];
+  const exact = (v) => v.log_probs.map((log, i) => probability([log, v.log_rest[i]]));
   const places = (width) => {
     const narrow = width < 480;
     const left = narrow ? Math.max(40, (width - SIDE - 14) / 2) : 44 + Math.min(70, (width - 480) / 3);
@@ -208,7 +200,7 @@
         `with z\u2081 = ${digits(state.z1)} and z\u2082 = ${digits(state.z2)} for ${others}, ` +
         `exp gives ${computed(v.exps[0])} and ${computed(v.exps[1])}, the sum is ${computed(v.sum)}, ` +
         `the probabilities are ${computed(v.probs[0])} and ${computed(v.probs[1])}; exact are ${p1} and ${p2}. ` +
-        `On the map ${shares.map(([o, s]) => `${OUTCOMES[o][2]} in ${fixed(100 * s, 1)}%`).join(", ")}.` +
+        `On the map ${shares.map(([o, s]) => `${OUTCOMES[o][2]} in ${decimals(100 * s, 1)}%`).join(", ")}.` +
         (out ? " The point lies beyond the map and is drawn at its edge." : "")
       );
     },

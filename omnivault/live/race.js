@@ -1,8 +1,8 @@
 // Sampling as a race: the class with the largest z_i / T + Gumbel noise wins, with probability
 // softmax_T(z)_i.
 (() => {
-  const { steps, ratios, softmax, random, fixed, digits, count, scale, rect, circle, line, text, below } =
-    omnivaultLive;
+  const { steps, ratios, softmax, logProbs, random, fixed, digits, decimals, probability } = omnivaultLive;
+  const { count, scale, rect, circle, line, text, below } = omnivaultLive;
   const NAMES = ["a", "b", "c", "d"];
   const K = NAMES.length;
   const MOST = 20000;
@@ -73,21 +73,22 @@
           bar(v.scaled[i], v.totals[i], y + row / 2, "c1 soft") +
           line(at(v.scaled[i]), y + 4, at(v.scaled[i]), y + row - 4) +
           rect(at(v.totals[i]) - 1.5, y + row / 2 - 2, 3, row / 2 - 2, "ink") +
-          text(right + 44, y + row / 2 + 5, fixed(v.totals[i], 2), "end", won ? "bold" : "small") +
+          text(right + 44, y + row / 2 + 5, decimals(v.totals[i], 2), "end", won ? "bold" : "small") +
           (won ? text(right + 50, y + row / 2 + 5, "wins", "start", "bold") : "")
         );
       });
       const bottom = TOP + K * row;
       const ticks = [low, 0, high / 2, high, ...(at(0) - at(low) > 70 ? [low / 2] : [])];
       const [x0, y0, step] = narrow ? [26, bottom + 58, 25] : [0.6 * width + 32, TOP, row];
-      const p = scale(0, 1, x0, width - 46);
+      const p = scale(0, 1, x0, width - 62);
+      const chances = logProbs(v.scaled);
       const shares = NAMES.map((name, i) => {
         const y = y0 + i * step + step / 2;
         return (
           text(x0 - 8, y + 5, name, "end", "bold") +
           rect(x0, y - 9, p(v.probs[i]) - x0, 18, "c0") +
           circle(p(v.wins[i] / state.races), y, 4, "c1") +
-          text(width - 4, y + 5, fixed(v.probs[i], 3), "end", "small")
+          text(width - 4, y + 5, probability(chances[i], 3), "end", "small")
         );
       });
       const of = `share of ${count(state.races)} ${state.races === 1 ? "race" : "races"}`;
@@ -109,13 +110,13 @@
 
     say(data, state, v) {
       const list = (x) => x.slice(0, -1).join(", ") + " and " + x.at(-1);
-      const two = (x) => list(x.map((xi) => fixed(xi, 2)));
+      const two = (x) => list(x.map((xi) => decimals(xi, 2)));
       const races = `${count(state.races)} ${state.races === 1 ? "race" : "races"}`;
       return (
         `Race ${count(state.races)} at T = ${digits(state.temperature)}: z / T is ${two(v.scaled)} for a to d, ` +
         `the noise makes it ${two(v.totals)}; ${NAMES[v.winner]} is largest and wins. Of ${races} so far ` +
         `a to d won ${list(v.wins.map(count))}; ` +
-        `their probabilities are ${list(v.probs.map((p) => digits(p)))}.`
+        `their probabilities are ${list(logProbs(v.scaled).map((chance) => probability(chance)))}.`
       );
     },
   };

@@ -1,26 +1,30 @@
 // A reliability diagram under a temperature: how sure a classifier is, and how often it is right.
 (() => {
-  const { ratios, sum, fixed, digits, count, scale, line, rect, circle, path, text, below, beside } =
+  const { ratios, sum, digits, decimals, count, scale, line, rect, circle, path, text, below, beside } =
     omnivaultLive;
   const TEMPERATURES = ratios(0.1, 10, 81);
 
-  // Of each row what no temperature changes: the logits less the largest, and whether the choice,
-  // the first class of the largest logit, is the label.
+  // Of each row what no temperature changes: the other logits less the largest, and whether the
+  // choice, the first class of the largest logit, is the label.
   const rows = (data) =>
     (data.rows ??= data.logits.map((z, i) => {
       const top = Math.max(...z);
       const y = data.labels[i];
-      return { gaps: z.map((zk) => zk - top), label: z[y] - top, right: z.indexOf(top) === y };
+      const choice = z.indexOf(top);
+      const gaps = z.filter((_, k) => k !== choice).map((zk) => zk - top);
+      return { gaps, label: z[y] - top, right: choice === y };
     }));
   const predict = (data, T) => {
     let nll = 0;
+    const doubt = []; // 1 - confidence, which is lost where the confidence is rounded to 1
     const confidence = rows(data).map(({ gaps, label }) => {
-      let total = 0;
-      for (const gap of gaps) total += Math.exp(gap / T);
-      nll += Math.log(total) - label / T;
-      return 1 / total; // the largest logit has the weight 1
+      let others = 0;
+      for (const gap of gaps) others += Math.exp(gap / T);
+      nll += Math.log1p(others) - label / T;
+      doubt.push(others / (1 + others));
+      return 1 / (1 + others); // the largest logit has the weight 1
     });
-    return { confidence, nll: nll / data.labels.length };
+    return { confidence, doubt, nll: nll / data.labels.length };
   };
   // All that is offered, computed once.
   const offered = (data) => (data.offered ??= TEMPERATURES.map((T) => predict(data, T)));
@@ -30,21 +34,23 @@
   };
 
   // As omnivault.calibration.reliability_bins: a bin holds its lower edge, the last one both.
-  const group = (data, confidence, bins) => {
-    const [counts, claimed, accurate] = [0, 0, 0].map(() => Array(bins).fill(0));
+  const group = (data, { confidence, doubt }, bins) => {
+    const [counts, claimed, doubted, accurate, gap] = [0, 0, 0, 0, 0].map(() => Array(bins).fill(0));
     rows(data).forEach(({ right }, i) => {
       const b = Math.min(Math.floor(confidence[i] * bins), bins - 1);
       counts[b]++;
       claimed[b] += confidence[i];
+      doubted[b] += doubt[i];
       accurate[b] += right;
+      gap[b] += right ? doubt[i] : -confidence[i];
     });
-    const ece = sum(counts.map((_, b) => Math.abs(accurate[b] - claimed[b]))) / confidence.length;
+    const ece = sum(gap.map(Math.abs)) / confidence.length;
     const mean = (totals) => totals.map((total, b) => (counts[b] ? total / counts[b] : null));
-    return { counts, claimed: mean(claimed), accurate: mean(accurate), ece };
+    return { counts, claimed: mean(claimed), doubted: mean(doubted), accurate: mean(accurate), ece };
   };
 
   const eceCurve = (data, bins) =>
-    ((data.ece ??= {})[bins] ??= offered(data).map((o) => group(data, o.confidence, bins).ece));
+    ((data.ece ??= {})[bins] ??= offered(data).map((o) => group(data, o, bins).ece));
 
   omnivaultLive.figures.reliability = {
     controls: (data) => [
@@ -54,14 +60,16 @@
     ],
 
     compute(data, state) {
-      const { confidence, nll } = predict(data, state.temperature);
-      const groups = group(data, confidence, +state.bins);
+      const predicted = predict(data, state.temperature);
+      const { confidence, doubt, nll } = predicted;
+      const groups = group(data, predicted, +state.bins);
       return {
         ...groups, nll,
         // the standard error of the share that is right, if the claim were true
         errors: groups.claimed.map((c, b) => c && Math.sqrt((c * (1 - c)) / groups.counts[b])),
         accuracy: sum(rows(data).map(({ right }) => +right)) / confidence.length,
         confidence: sum(confidence) / confidence.length,
+        doubt: sum(doubt) / doubt.length,
         best: best(data),
         nll_curve: offered(data).map((o) => o.nll),
         ece_curve: eceCurve(data, +state.bins),
@@ -92,7 +100,7 @@
       });
       const bars = v.counts.map((m, b) =>
         m ? rect(x(b / n) + 1, h(Math.log10(m)), x(1 / n) - x(0) - 2, floor - h(Math.log10(m)), "c4") : "");
-      const numbers = [["accuracy", fixed(v.accuracy, 3)], ["NLL", digits(v.nll)], ["ECE", digits(v.ece)]];
+      const numbers = [["accuracy", decimals(v.accuracy, 3)], ["NLL", digits(v.nll)], ["ECE", digits(v.ece)]];
       const key = (at, line) =>
         circle(at + 5, line - 4, 4.5, "c0") + text(at + 16, line, "bin", "start", "small") +
         rect(at + 42, line - 6, 14, 3, "c1") + text(at + 61, line, "gap", "start", "small") +
@@ -138,7 +146,7 @@
     },
 
     say(data, state, v) {
-      const [sure, right] = [v.confidence, v.accuracy].map((p) => fixed(p, 3));
+      const [sure, right] = [decimals(v.confidence, 3, v.doubt), decimals(v.accuracy, 3)];
       const often = sure === right ? "as often as" : v.confidence > v.accuracy ? "less often than" : "more often than";
       const n = data.labels.length;
       const b = v.counts.indexOf(Math.max(...v.counts));
@@ -147,8 +155,8 @@
         `is right, ${often} the mean confidence ${sure} claims. ` +
         `The NLL is ${digits(v.nll)} nats, smallest at T = ${digits(v.best)}; ` +
         `the ECE is ${digits(v.ece)} with ${state.bins} bins. ` +
-        `The fullest bin, with ${count(v.counts[b])}, claims ${fixed(v.claimed[b], 3)} ` +
-        `and is right in ${fixed(v.accurate[b], 3)}.`
+        `The fullest bin, with ${count(v.counts[b])}, claims ${decimals(v.claimed[b], 3, v.doubted[b])} ` +
+        `and is right in ${decimals(v.accurate[b], 3)}.`
       );
     },
   };

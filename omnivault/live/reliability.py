@@ -25,11 +25,12 @@ def reliability(logits: Tensor, labels: Tensor) -> LiveFigure:
     Returns
     -------
     LiveFigure
-        Its values: the ``counts`` of the bins, the mean confidence ``claimed`` in each, the share
-        ``accurate``, and the standard ``errors`` that it would have if the claim were true (None
-        where a bin is empty); ``accuracy``, mean ``confidence``, ``nll`` in nats and ``ece`` of
-        all; the ``best`` temperature on offer, that of the smallest NLL; and for each temperature
-        on offer both measures, ``nll_curve`` and ``ece_curve``.
+        Its values: the ``counts`` of the bins, the mean confidence ``claimed`` in each, one minus
+        it as ``doubted``, the share ``accurate``, and the standard ``errors`` that it would have if
+        the claim were true (None where a bin is empty); ``accuracy``, mean ``confidence``, one
+        minus it as ``doubt``, ``nll`` in nats and ``ece`` of all; the ``best`` temperature on
+        offer, that of the smallest NLL; and for each temperature on offer both measures,
+        ``nll_curve`` and ``ece_curve``.
 
     Raises
     ------

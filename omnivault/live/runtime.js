@@ -29,11 +29,28 @@
     const total = sum(e);
     return e.map((ei) => ei / total);
   };
+  // The largest term is left out of the sum and comes back as the 1 of log(1 + x): beside it, what
+  // is small would be lost.
+  const others = (z, T) => {
+    const first = z.indexOf(Math.max(...z));
+    return z.map((zi, i) => (i === first ? 0 : Math.exp((zi - z[first]) / T)));
+  };
   const logsumexp = (z, T = 1) => {
     const top = Math.max(...z);
-    return top + T * Math.log(sum(z.map((zi) => Math.exp((zi - top) / T))));
+    return top === -Infinity ? top : top + T * Math.log1p(sum(others(z, T)));
   };
-  const entropy = (p) => -sum(p.map((pi) => (pi > 0 ? pi * Math.log(pi) : 0)));
+  // Of softmax at T, in nats; -Infinity is a class that cannot come.
+  const entropy = (z, T = 1) => {
+    const top = Math.max(...z);
+    const e = others(z, T);
+    const rest = sum(e);
+    return Math.log1p(rest) + sum(e.map((ei, i) => (ei ? (ei * (top - z[i])) / T : 0))) / (1 + rest);
+  };
+  // Of softmax of w: log p and log(1 - p) of each class, however near p is to 0 or 1.
+  const logProbs = (w) => {
+    const all = logsumexp(w);
+    return w.map((wi, i) => [wi - all, logsumexp(w.filter((_, j) => j !== i)) - all]);
+  };
 
   // Uniform numbers in (0, 1), the same for the same seed on every machine (mulberry32).
   const random = (seed) => () => {
@@ -65,14 +82,50 @@
   // --- text
 
   const minus = (text) => text.replaceAll("-", "\u2212");
-  const fixed = (x, digits = 2) => minus((Object.is(x, -0) ? 0 : x).toFixed(digits));
-  // A few significant digits, without an exponent where people would not write one.
-  const digits = (x, n = 3) => {
-    if (x === 0) return "0";
+  // For the values of sliders, which have no more decimals than these.
+  const fixed = (x, decimals = 2) => minus((Object.is(x, -0) ? 0 : x).toFixed(decimals));
+
+  // Every other number is written by these. 0 and 1 stand for 0 and 1 alone: what would be rounded
+  // to one of them gets the digits that tell it apart, and next to 1 its distance, as 1 - 4e-12.
+  // `rest` is 1 - x, by default as far as x itself still knows it.
+  const exponential = (size, n) => {
+    const [mantissa, exponent] = size.toExponential(n - 1).split("e");
+    return `${+mantissa}e${+exponent}`;
+  };
+  const significant = (size, n) =>
+    size >= 1e-3 && size < 1e6 ? String(+size.toPrecision(n)) : exponential(size, n);
+  const written = (x, round, n, rest) => {
     const size = Math.abs(x);
-    if (size >= 1e-3 && size < 1e6) return minus(String(+x.toPrecision(n)));
-    const [mantissa, exponent] = x.toExponential(n - 1).split("e");
-    return minus(`${+mantissa}e${+exponent}`);
+    if (size === 0 || rest === 0) return minus(String(+(Object.is(x, -0) ? 0 : x).toFixed(0)));
+    let text = round(size);
+    if (+text === 0) text = significant(size, 2);
+    if (+text === 1) {
+      const far = Math.abs(rest);
+      for (let d = 1; far >= 9.5e-5 && +text === 1; d++) text = size.toFixed(d);
+      if (+text === 1) text = `1 ${(rest > 0) === (x > 0) ? "-" : "+"} ${significant(far, n)}`;
+    }
+    return minus(x < 0 ? `-${text}` : text);
+  };
+  const distance = (x) => 1 - Math.abs(x);
+  // A few significant digits, without an exponent where people would not write one.
+  const digits = (x, n = 3, rest = distance(x)) => written(x, (size) => significant(size, n), n, rest);
+  // So many decimals, for columns.
+  const decimals = (x, d = 2, rest = distance(x)) => written(x, (size) => size.toFixed(d), 1, rest);
+  // e^log, also where no number is so small.
+  const power = (log, n = 3) => {
+    if (log > -700) return digits(Math.exp(log), n);
+    const exponent = Math.floor(log / Math.LN10);
+    const [mantissa, carry] = exponential(Math.exp(log - exponent * Math.LN10), n).split("e");
+    return minus(`${mantissa}e${exponent + +carry}`);
+  };
+  // A probability from log p and log(1 - p): significant digits, or `d` decimals.
+  const probability = ([log, other], d) => {
+    if (log === -Infinity) return "0";
+    if (other === -Infinity) return "1";
+    if (log < -700) return power(log, d ? 2 : 3);
+    if (other < -700) return `1 \u2212 ${power(other, d ? 1 : 3)}`;
+    const [p, rest] = [Math.exp(log), Math.exp(other)];
+    return d ? decimals(p, d, rest) : digits(p, 3, rest);
   };
   const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
   const escape = (text) =>
@@ -313,8 +366,8 @@
   };
 
   Object.assign(ours, {
-    steps, ratios, sum, softmax, logsumexp, entropy, random, draw,
-    fixed, digits, count, escape,
+    steps, ratios, sum, softmax, logsumexp, logProbs, entropy, random, draw,
+    fixed, digits, decimals, power, probability, count, escape,
     scale, line, rect, circle, path, area, text, below, beside,
   });
 })();

@@ -3,7 +3,7 @@
 // A node of the data is [parent, token, log-probability given its parent, whether it is the end
 // token]. Node 0 is the prompt; every level follows the one before, siblings in falling order.
 (() => {
-  const { steps, fixed, digits, count, circle, rect, line, path, area, text } = omnivaultLive;
+  const { steps, fixed, digits, decimals, count, circle, rect, line, path, area, text } = omnivaultLive;
   const BEAMS = [1, 2, 3, 4];
   const ROW = 18; // at most
   const TOP = 24;
@@ -17,7 +17,7 @@
       const above = tree[parent] ?? { logProb: 0, depth: -1, tokens: [] };
       const tokens = id ? [...above.tokens, token] : [];
       const [logProb, depth] = [above.logProb + step, above.depth + 1];
-      tree.push({ id, parent, token, p: Math.exp(step), end, logProb, depth, tokens, children: [] });
+      tree.push({ id, parent, token, p: Math.exp(step), rest: -Math.expm1(step), end, logProb, depth, tokens, children: [] });
       if (id) above.children.push(tree[id]);
     });
     return (data.grown = tree);
@@ -41,9 +41,9 @@
   const quoted = (tokens) => `\u201c${tokens.join("").replace(/\n/g, "\u21b5").trim()}\u201d`;
   // In little room (`tight`) tokens that are dropped go without their probability.
   const label = (node, room, tight, strong) => {
-    const short = strong ? `\u2002${digits(node.p, 1).replace(/^0/, "")}` : "";
-    const p = tight ? short : `\u2002${digits(node.p, 2)}`;
-    return cut(shown(node.token), room - long(p)) + p;
+    const p = digits(node.p, tight ? 1 : 2, node.rest);
+    const more = !tight ? `\u2002${p}` : strong ? `\u2002${p.replace(/^0(?=\.)/, "")}` : "";
+    return cut(shown(node.token), room - long(more)) + more;
   };
   const missed = (v) => v.lost > 0;
 
@@ -131,7 +131,8 @@
           const y = middle + (i - (column.length - 1) / 2) * pitch;
           const won = winner.has(n.id);
           const lost = best.has(n.id) && !kept.has(n.id);
-          const words = label(n, Math.min(natural[d], most) / BOLD, tight, lost || kept.has(n.id));
+          const fits = Math.min(natural[d], most) / BOLD + 0.01; // the longest fits itself, rounding or not
+          const words = label(n, fits, tight, lost || kept.has(n.id));
           const kind = kept.has(n.id) ? "c0" : lost ? "c1" : "faint";
           at[n.id] = [x, y, x + 12 + long(words) * (won ? BOLD : 1)];
           const [x0, y0, from] = at[n.parent];
@@ -159,8 +160,8 @@
           return (
             (won ? rect(left, y - 6, 20, 4, "c0") : line(left, y - 4, left + 20, y - 4, thin)) +
             text(left + 27, y, words, "start", kind) +
-            text(logProb, y, fixed(h.log_prob, 2), "end", kind) +
-            (scored ? text(score, y, fixed(h.score, 2), "end", kind) : "")
+            text(logProb, y, decimals(h.log_prob, 2), "end", kind) +
+            (scored ? text(score, y, decimals(h.score, 2), "end", kind) : "")
           );
         };
         const heads = text(logProb, top, "log p", "end", "small faint") + (scored ? text(score, top, "score", "end", "small faint") : "");
@@ -186,7 +187,7 @@
 
     say(data, state, v) {
       const size = (h) =>
-        `log-probability ${fixed(h.log_prob, 2)}` + (state.exponent ? ` and score ${fixed(h.score, 2)}` : "");
+        `log-probability ${decimals(h.log_prob, 2)}` + (state.exponent ? ` and score ${decimals(h.score, 2)}` : "");
       const found = v.hypotheses[0];
       const same = v.greedy.node === found.node;
       const b = state.beams;

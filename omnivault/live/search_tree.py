@@ -97,7 +97,7 @@ def search_tree(
             for value, token in zip(values[:branch].tolist(), order[:branch].tolist(), strict=True):
                 if value > -torch.inf:
                     following.append((len(nodes), torch.cat([text, torch.tensor([token])])))
-                    nodes.append((parent, tokens[token], round(value, 9), int(token == end_token)))
+                    nodes.append((parent, tokens[token], _rounded(value), int(token == end_token)))
         level = following
     return LiveFigure(
         "search_tree",
@@ -110,6 +110,11 @@ def search_tree(
             "end": None if end_token is None else tokens[end_token],
         },
     )
+
+
+def _rounded(value: float) -> float:
+    """Keep nine decimals, or four digits of what is nearer to 0, so that only 0 becomes 0."""
+    return round(value, 9) if abs(value) > 1e-5 else float(f"{value:.4g}")
 
 
 def _log_probs(next_token_logits: NextTokenLogits, ids: Tensor, vocabulary: int) -> Tensor:

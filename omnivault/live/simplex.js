@@ -1,6 +1,7 @@
 // The simplex of three classes: the path of softmax from T = 0 to infinity, and samples around it.
 (() => {
-  const { steps, ratios, sum, softmax, entropy, random, draw, fixed, digits, count } = omnivaultLive;
+  const { steps, ratios, sum, softmax, logProbs, entropy, random, draw } = omnivaultLive;
+  const { fixed, digits, probability, count } = omnivaultLive;
   const { scale, line, rect, circle, path, area, text } = omnivaultLive;
   const NAMES = ["a", "b", "c"];
   const SAMPLES = 100;
@@ -10,6 +11,7 @@
   const ROW = 25;
 
   const logits = (state) => NAMES.map((n) => state[n]);
+  const chances = (state) => logProbs(logits(state).map((z) => z / state.temperature));
   const atTop = (limit) => NAMES.filter((_, i) => limit[i] > 0);
 
   const inWords = (n) => (n === 1 ? "1 draw" : `${count(n)} draws`);
@@ -63,7 +65,7 @@
       );
       const first = samples.map((f) => f[z.indexOf(top)]);
       return {
-        probs, entropy: entropy(probs), limit, samples,
+        probs, entropy: entropy(z, state.temperature), limit, samples,
         path: [limit, ...ALONG.map((T) => softmax(z, T)), CENTER],
         mean: NAMES.map((_, i) => sum(samples.map((f) => f[i])) / SAMPLES),
         spread: [Math.min(...first), Math.max(...first)],
@@ -102,13 +104,14 @@
 
       const left = narrow ? 8 : right + 46;
       const top = narrow ? bottom + 48 : 64;
-      const bar = scale(0, 1, left + 18, width - 46);
+      const bar = scale(0, 1, left + 18, width - 62);
+      const shown = chances(state);
       const bars = NAMES.map((name, i) => {
         const row = top + 8 + i * ROW;
         return (
           text(left, row + 15, name, "start", "bold") +
           rect(bar(0), row + 3, bar(v.probs[i]) - bar(0), ROW - 8, "c0") +
-          text(width - 4, row + 15, fixed(v.probs[i], 3), "end", "small")
+          text(width - 4, row + 15, probability(shown[i], 3), "end", "small")
         );
       });
       const end = top + 8 + NAMES.length * ROW;
@@ -130,7 +133,7 @@
     },
 
     say(data, state, v) {
-      const { probs, limit, mean, spread } = v;
+      const { limit, mean, spread } = v;
       const names = atTop(limit);
       const first = NAMES.indexOf(names[0]);
       const where =
@@ -138,7 +141,7 @@
       const draws = `${SAMPLES} samples of ${inWords(state.n)}`;
       return (
         `At T = ${digits(state.temperature)} the probabilities of a, b and c are ` +
-        `${probs.map((p) => digits(p)).join(", ")}; the entropy is ${digits(v.entropy)} nats. ` +
+        `${chances(state).map((chance) => probability(chance)).join(", ")}; the entropy is ${digits(v.entropy)} nats. ` +
         (names.length === NAMES.length
           ? "All logits are equal: the point is in the center at every T. "
           : `The path leads from ${where}, as T \u2192 0, to the center, as T \u2192 \u221e. `) +

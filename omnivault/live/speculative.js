@@ -1,8 +1,8 @@
 // Speculative sampling: a draft proposes, the target accepts or draws again, and what comes out is
 // the target's distribution.
 (() => {
-  const { ratios, softmax, sum, random, fixed, digits, count, scale, rect, line, text, below } =
-    omnivaultLive;
+  const { ratios, softmax, logProbs, logsumexp, sum, random, digits, decimals, probability } = omnivaultLive;
+  const { count, scale, rect, line, text, below } = omnivaultLive;
   const ROW = 36;
   const TOP = 44;
   const MOST = 20000;
@@ -15,6 +15,24 @@
   const cumulated = (weights) => {
     let total = 0;
     return weights.map((w) => (total += w));
+  };
+  // p - q, where it is more than the rounding of both.
+  const excessOf = (p, q) => (Math.abs(p - q) > 2 ** -48 * Math.max(p, q) ? p - q : 0);
+  const chances = (logits, T) => logProbs(logits.map((z) => z / T));
+  const chancesOf = (data, state) => [
+    chances(data.target, state.target_temperature), chances(data.draft, state.draft_temperature),
+  ];
+  // The acceptance probability, sum(min(p, q)), and 1 minus it, the sum of p - q where p is larger:
+  // of two classes that both have nearly all, in what the others have.
+  const acceptance = ([p, q]) => {
+    const apart = p.map(([logP, otherP], i) => {
+      const [logQ, otherQ] = q[i];
+      const [more, less] = Math.min(logP, logQ) > -Math.LN2 ? [otherQ, otherP] : [logP, logQ];
+      const rounding = 2 ** -44 * Math.max(1, Math.abs(more));
+      return more - less > rounding ? more + Math.log(-Math.expm1(less - more)) : -Infinity;
+    });
+    const least = p.map(([logP], i) => Math.min(logP, q[i][0]));
+    return probability([logsumexp(least), logsumexp(apart)]);
   };
   const more = (n) => (s) => ({ draws: Math.min(MOST, s.draws + n) });
   const named = (token) => `\u201c${token.replace(/\n/g, "\u21b5")}\u201d`;
@@ -32,7 +50,7 @@
       const p = softmax(data.target, state.target_temperature);
       const q = softmax(data.draft, state.draft_temperature);
       const overlap = sum(p.map((pi, i) => Math.min(pi, q[i])));
-      const excess = p.map((pi, i) => Math.max(0, pi - q[i]));
+      const excess = p.map((pi, i) => Math.max(0, excessOf(pi, q[i])));
       const left = sum(excess);
       const residual = excess.map((e) => (left > 0 ? e / left : 0)); // p = q: nothing is rejected
       const zeros = () => p.map(() => 0);
@@ -61,8 +79,9 @@
     draw(data, state, v, width) {
       const narrow = width < 480;
       const left = narrow ? 74 : 118;
-      const right = width - (narrow ? 104 : 128);
-      const columns = [width - (narrow ? 56 : 66), width - 4];
+      const right = width - (narrow ? 124 : 140);
+      const columns = [width - (narrow ? 66 : 72), width - 4];
+      const logs = chancesOf(data, state);
       const most = Math.max(...v.p, ...v.q);
       const end = [0.25, 0.5, 1].find((x) => x >= most) ?? 1;
       const at = scale(0, end, left, right);
@@ -79,15 +98,14 @@
         const inside = (counts) => Math.min(share(counts), end - share(v.accepted));
         const drawn = n
           ? bar(y + 19, 8, share(v.accepted), inside(v.redrawn), inside(v.rejected)) +
-            text(columns[0], y + 29, fixed(v.emitted[i] / n, 3), "end", "small faint") +
-            text(columns[1], y + 29, fixed((v.accepted[i] + v.rejected[i]) / n, 3), "end", "small faint")
+            text(columns[0], y + 29, decimals(v.emitted[i] / n, 3), "end", "small faint") +
+            text(columns[1], y + 29, decimals((v.accepted[i] + v.rejected[i]) / n, 3), "end", "small faint")
           : "";
         return (
           text(left - 8, y + 16, cut(named(token), narrow ? 9 : 15), "end") +
           bar(y + 3, 14, shared, p - shared, q - shared) + drawn +
           line(at(p), y, at(p), y + (n ? 30 : 20)) +
-          text(columns[0], y + 15, fixed(p, 3), "end", "small") +
-          text(columns[1], y + 15, fixed(q, 3), "end", "small")
+          logs.map((log, c) => text(columns[c], y + 15, probability(log[i], 3), "end", "small")).join("")
         );
       });
       const foot = TOP + data.tokens.length * ROW;
@@ -98,7 +116,7 @@
         const [x, y] = [narrow ? 4 : left + i * step, foot + 34 + (narrow ? i * 17 : 0)];
         return rect(x, y - 9, 10, 10, kind) + text(x + 15, y, words, "start", "small");
       });
-      const rate = `acceptance probability ${digits(v.overlap)}`;
+      const rate = `acceptance probability ${acceptance(logs)}`;
       const met = `accepted ${count(sum(v.accepted))} of ${count(n)}`;
       return {
         height: foot + (narrow ? 74 : 42),
@@ -115,6 +133,8 @@
       const n = state.draws;
       const top = v.p.indexOf(Math.max(...v.p));
       const name = (i) => named(data.tokens[i]);
+      const logs = chancesOf(data, state);
+      const [p, q] = logs.map((log) => probability(log[top]));
       const fate = (l) =>
         `In the last draw the draft's ${name(l.proposed)} was ` +
         (l.accepted ? "accepted." : `rejected, and ${name(l.emitted)} drawn from the residual.`);
@@ -123,11 +143,11 @@
       const drawn = () =>
         `Of ${count(n)} ${n === 1 ? "draw" : "draws"}, ${count(accepted)} ${accepted === 1 ? "was" : "were"} accepted; ` +
         `${name(top)} came out ${count(times)} ${times === 1 ? "time" : "times"}, a share of ${digits(times / n)} ` +
-        `where p is ${digits(v.p[top])}. ${fate(last)}`;
+        `where p is ${p}. ${fate(last)}`;
       return (
-        `A token of the draft is accepted with probability ${digits(v.overlap)}, ` +
+        `A token of the draft is accepted with probability ${acceptance(logs)}, ` +
         "one minus the total variation distance of p and q. " +
-        (n ? drawn() : `The target's most probable token is ${name(top)}: p is ${digits(v.p[top])} and q ${digits(v.q[top])}.`)
+        (n ? drawn() : `The target's most probable token is ${name(top)}: p is ${p} and q ${q}.`)
       );
     },
   };

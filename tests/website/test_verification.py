@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 from tests.build.test_build import GOOD, build, make_book
 from tests.support.book_source import directives, none, statements
 from tests.support.browser import PAGES
 from website import ROOT
+from website.build.fingerprint import fingerprint
 from website.ledger.marks import (
     DECLARED,
     REPORT,
+    SCORES,
     Check,
     Outcome,
     checks,
     evidence,
     marks,
     read_report,
+    saved_scores,
+    score_sources,
 )
 
 CHECKS = checks(ROOT)
@@ -278,6 +285,77 @@ def test_the_line_leads_to_the_test(page: str, small: Path) -> None:
     assert '<a href="../book/tiny.html#thm-level">Theorem 2</a>' in test
     assert "1e-3" in test
     assert "1, 3" not in re.sub(r"<.*?>", "", test)  # of another test
+
+
+# --- faults in the package
+
+
+def test_scores_of_other_sources_are_known(tmp_path: Path) -> None:
+    (tmp_path / "omnivault").mkdir()
+    (tmp_path / "tests" / "mutation").mkdir(parents=True)
+    for name in ("good", "old"):
+        (tmp_path / f"omnivault/{name}.py").write_text("def f():\n    return 1\n")
+    saved = [
+        {
+            "module": f"omnivault/{name}.py",
+            "made_from": fingerprint(tmp_path, score_sources(f"omnivault/{name}.py")),
+            "made": 7,
+            "caught": 5,
+            "equivalent": 2,
+        }
+        for name in ("good", "old", "gone")
+    ]
+    (tmp_path / SCORES).write_text(json.dumps(saved))
+    (tmp_path / "omnivault" / "old.py").write_text("def f():\n    return 2\n")
+    assert [(score.module, score.is_current(tmp_path)) for score in saved_scores(tmp_path)] == [
+        ("omnivault/good.py", True),
+        ("omnivault/old.py", False),
+    ]
+
+
+def test_the_page_has_numbers_of_these_sources_alone(site: Path) -> None:
+    html = (site / "book" / "appendix" / "verification.html").read_text(encoding="utf-8")
+    assert "earlier sources" not in html
+    section = BeautifulSoup(html, "html.parser").select_one("#faults-in-the-package")
+    assert section is not None
+    saved = saved_scores(ROOT)
+    current = {score.module for score in saved if score.is_current(ROOT)}
+    assert {str(row["id"]) for row in section.select("tr[id]")} == {f"scores-{x}" for x in current}
+    last = section.select("p")[-1]
+    assert ("Changed since the last run" in last.get_text()) == (len(current) < len(saved))
+    if len(current) < len(saved):
+        names = {code.get_text().replace(".", "/") for code in last.select("code")}
+        changed = {score.module for score in saved} - current
+        assert {f"omnivault/{name}.py" for name in names} == changed
+
+
+def test_faults_are_counted_by_what_they_are_made_in(site: Path) -> None:
+    files = [
+        fault["file"]
+        for path in ROOT.glob("tests/chapters/*/faults.toml")
+        for fault in tomllib.loads(path.read_text(encoding="utf-8"))["fault"]
+    ]
+    package, formulas = (sum(f.startswith(x) for f in files) for x in ("omnivault/", "tests/chap"))
+    shared = len(files) - package - formulas
+    assert min(package, formulas, shared) > 0
+    html = (site / "book" / "appendix" / "verification.html").read_text(encoding="utf-8")
+    totals = html.partition('id="ledger-totals"')[2].partition("</p>")[0]
+    assert (
+        f"{len(files):,} deliberate faults: {package:,} in the package, {formulas:,} in formulas "
+        f"that the tests compare with and {shared:,} in what all tests share."
+    ) in totals
+
+
+def test_a_page_of_tests_says_what_each_fault_is_made_in(site: Path) -> None:
+    html = (site / "checks" / "properties.html").read_text(encoding="utf-8")
+    shown = [" ".join(li.get_text().split()) for li in BeautifulSoup(html, "html.parser")("li")]
+    what = "the sign of the logits lost: the smallest gets the most"
+    assert f"{what} (in softmax of omnivault/softmax.py)" in shown
+    faults = [item for item in shown if re.search(r" \(in [^()]*\)$", item)]
+    assert any("(in the formula " in item for item in faults)
+    assert len({*faults}) == len(
+        tomllib.loads((ROOT / "tests/chapters/properties/faults.toml").read_text())["fault"]
+    )
 
 
 # --- the book

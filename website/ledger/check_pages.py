@@ -23,6 +23,12 @@ from website import ROOT
 from website.ledger.marks import Check, checks, faults
 from website.lists.statement_index import numbered, pages
 
+MADE_IN = {
+    "omnivault": "{fault.function} of {fault.file}",
+    "formula": "the formula {fault.function} of the tests",
+    "helper": "{fault.function}, which all tests share",
+}
+
 
 def cut(source: str) -> Iterator[tuple[str, str]]:
     """Cut a file before each test function: name of the test, or "", and the lines."""
@@ -104,7 +110,7 @@ def check_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
                             for place, title in [stated[label]]
                         ],
                         "faults": [
-                            fault.what
+                            (fault.what, MADE_IN[fault.made_in].format(fault=fault))
                             for fault in known
                             if fault.chapter == name and test in fault.caught_by
                         ],

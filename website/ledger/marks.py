@@ -38,6 +38,10 @@ PEERS = {
 }
 DECLARED = ("symbolic", "exact", "statistical", *PEERS)
 
+# What a deliberate fault is made in: the package; a formula that the tests of a chapter compare
+# with; or what all tests share.
+PLACES = ("omnivault", "formula", "helper")
+
 # They decide how any test runs. What they import for other tests does not count.
 HOW = ("pyproject.toml", "tests/conftest.py", "tests/chapters/conftest.py")
 MAKER = "tests/mutation/faults.py"
@@ -91,6 +95,13 @@ class Fault:
     @property
     def id(self) -> str:
         return f"{self.chapter}-{self.number}"
+
+    @property
+    def made_in(self) -> str:
+        """Say what it is made in, one of ``PLACES``."""
+        if self.file.startswith("omnivault/"):
+            return "omnivault"
+        return "formula" if self.file.startswith("tests/chapters/") else "helper"
 
 
 @dataclass(frozen=True)
@@ -309,8 +320,9 @@ def equivalents(root: Path) -> list[dict[str, Any]]:
     return groups
 
 
-def read_scores(root: Path) -> list[Score]:
-    """Read the scores that `make mutants` saved."""
+def saved_scores(root: Path) -> list[Score]:
+    """Read what `make mutants` saved of modules that are still there."""
     if not (root / SCORES).is_file():
         return []
-    return [Score(**entry) for entry in json.loads((root / SCORES).read_text(encoding="utf-8"))]
+    saved = json.loads((root / SCORES).read_text(encoding="utf-8"))
+    return [Score(**entry) for entry in saved if (root / entry["module"]).is_file()]

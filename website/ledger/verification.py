@@ -11,6 +11,7 @@ sense without them: in a notebook nothing is missing.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -25,14 +26,16 @@ from sphinx_proof.nodes import proof_node
 from website import ROOT
 from website.ledger.marks import (
     PEERS,
+    PLACES,
     Check,
     Evidence,
+    Fault,
     Report,
     equivalents,
     evidence,
     faults,
     read_report,
-    read_scores,
+    saved_scores,
 )
 from website.lists.statement_index import doctree_of, numbered, pages, title_of
 
@@ -206,28 +209,57 @@ def ledger(app: Sphinx, page: str) -> list[nodes.Node]:
 
 
 def mutation_scores(app: Sphinx, page: str) -> list[nodes.Node]:
-    head = ["Module", "Faults made", "Caught", "Equivalent", "Not caught", "Made from"]
+    """Show what of the run is of these sources, and name the other modules."""
+    head = ["Module", "Faults made", "Caught", "Equivalent", "Not caught"]
+    saved = saved_scores(ROOT)
+    scores = [score for score in saved if score.is_current(ROOT)]
     rows = {
         f"scores-{score.module}": texts(
-            score.module.removesuffix(".py").replace("/", "."),
+            dotted(score.module),
             f"{score.made:,}",
             f"{score.caught:,}",
             f"{score.equivalent:,}",
             f"{score.survived:,}",
-            "these sources" if score.is_current(ROOT) else "earlier sources",
         )
-        for score in read_scores(ROOT)
+        for score in scores
     }
+    known = {dotted(score.module) for score in scores}
     reasons = nodes.bullet_list(classes=["reasons"])
     for group in equivalents(ROOT):
-        item = [nodes.Text(f"{group['reason']}: ")]
-        for function in sorted({function for function, _, _ in group["faults"]}):
-            item += [nodes.literal("", function.removeprefix("omnivault.")), nodes.Text(", ")]
-        reasons += nodes.list_item("", paragraph(*item[:-1]))
-    return [table("scores", head, rows), reasons]
+        functions = {function for function, _, _ in group["faults"]}
+        of_these = sorted(f for f in functions if any(f.startswith(f"{m}.") for m in known))
+        if of_these:
+            item = [nodes.Text(f"{group['reason']}: "), *literals(of_these)]
+            reasons += nodes.list_item("", paragraph(*item))
+    made: list[nodes.Node] = [table("scores", head, rows), reasons] if rows else []
+    if changed := [name for score in saved if (name := dotted(score.module)) not in known]:
+        text = "Changed since the last run, so that their faults wait to be made anew: "
+        made.append(paragraph(nodes.Text(text), *literals(changed), nodes.Text(".")))
+    return made
+
+
+def dotted(module: str) -> str:
+    return module.removesuffix(".py").replace("/", ".")
+
+
+def literals(names: list[str]) -> list[nodes.Node]:
+    """Name what is in the package, with commas between."""
+    shown = [nodes.literal("", name.removeprefix("omnivault.")) for name in names]
+    return [node for name in shown for node in (nodes.Text(", "), name)][1:]
 
 
 TABLES = {"verification-ledger": ledger, "mutation-scores": mutation_scores}
+
+
+def made_in(made: list[Fault]) -> str:
+    """Count faults by what they are made in."""
+    counts = Counter(fault.made_in for fault in made)
+    words = {
+        "omnivault": "in the package",
+        "formula": "in formulas that the tests compare with",
+        "helper": "in what all tests share",
+    }
+    return joined([f"{counts[place]:,} {words[place]}" for place in PLACES if counts[place]])
 
 
 def totals() -> str:
@@ -235,7 +267,7 @@ def totals() -> str:
     tests = {check.id for x in found.values() for check in x.checks}
     counted = (
         f"{plural(len(found), 'statement')} have {plural(len(tests), 'test')}, and these have to "
-        f"notice {plural(len(made), 'deliberate fault')}."
+        f"notice {plural(len(made), 'deliberate fault')}: {made_in(made)}."
     )
     results = [x.result for x in found.values()]
     if "not run" in results or len(ran.faults) < len(made):
@@ -273,7 +305,8 @@ def note_state(app: Sphinx, config: Config) -> None:
     """Write every page anew when the tests, or the report of their run, are not as they were."""
     report.cache_clear()
     gathered.cache_clear()
-    state = repr((gathered(), read_scores(ROOT), equivalents(ROOT)))
+    scores = [(score, score.is_current(ROOT)) for score in saved_scores(ROOT)]
+    state = repr((gathered(), scores, equivalents(ROOT)))
     config.verification_state = hashlib.sha256(state.encode()).hexdigest()
 
 

@@ -122,16 +122,45 @@ RECORD = "application/papermill.record/"
 
 def without_glue(source: str) -> str:
     """Take out the calls of ``glue``: the text of a notebook has their numbers already."""
-    dropped = {
-        line
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.stmt) and only_glues(node)
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    }
-    lines = enumerate(source.split("\n"), start=1)
-    kept = "\n".join(line for number, line in lines if number not in dropped).rstrip()
+    lines = source.split("\n")
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+
+    def place(line: int, column: int) -> int:
+        """Return the character where Python counts lines from 1 and bytes from 0."""
+        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
+
+    kept = source
+    for node in reversed(list(statements(ast.parse(source).body))):
+        end = place(node.end_lineno or node.lineno, node.end_col_offset or 0)
+        kept = without(kept, place(node.lineno, node.col_offset), end)
+    kept = kept.rstrip()
     ast.parse(kept)  # a branch that only glued would be empty now
     return kept
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that only glue, none inside another, in order."""
+    for node in body:
+        if only_glues(node):
+            yield node
+            continue
+        for part in [node, *getattr(node, "handlers", []), *getattr(node, "cases", [])]:
+            for field in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(part, field, []))
+
+
+def without(source: str, start: int, end: int) -> str:
+    """Take out a statement, and the lines that it has for itself, or else a semicolon beside it."""
+    before, after = source[:start], source[end:]
+    above, newline, left = before.rpartition("\n")
+    right, next_line, below = after.partition("\n")
+    if not left.strip() and (right.lstrip(" ;") or "#").startswith("#"):
+        return above + newline + below if next_line else above
+    if right.lstrip().startswith(";"):
+        return before + right.lstrip().removeprefix(";").lstrip() + next_line + below
+    return before.rstrip().removesuffix(";").rstrip() + after
 
 
 def only_glues(node: ast.stmt) -> bool:

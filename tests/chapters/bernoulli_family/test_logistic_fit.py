@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mpmath import mp
 from sklearn.linear_model import LogisticRegression
@@ -111,6 +113,57 @@ def test_where_the_sums_agree_is_a_minimum_and_the_only_one_if_the_data_span(
             assert abs(rise) < EXACT if unseen else rise > mp.mpf(10) ** -16
             assert all(abs(g) < EXACT for g in data.gradient(there)) == unseen
     assert (flat == 0) == data.spans()
+
+
+def separating(data: Data) -> Vector | None:
+    """An a that has no point on its wrong side and one on its right side, if there is any.
+
+    Up to what changes nothing, such a are sums of some for which all points but one dimension of
+    them lie on the hyperplane: of cross products of two (x, 1), or of (1, 0, -x_1), (0, 1, -x_2)
+    where the points lie on a line, or of (0, 0, 1) where they are one. One of these is enough, and
+    features up to 2 make them small.
+    """
+    d = len(data.x[0])
+    near, far = range(-4, 5), range(-8, 9)
+    box = np.array(list(product(*[near] * d, far)))
+    side = box @ np.array([(*x, 1) for x in data.x]).T * (2 * np.array(data.y) - 1)
+    found = box[(side >= 0).all(1) & (side > 0).any(1)]
+    return tuple(map(int, found[0])) if len(found) else None
+
+
+def minimum(data: Data) -> list[Any]:
+    """Newton's method from 0, shortened where it goes uphill; it stays in the span of the data."""
+    x = mp.matrix([(*row, 1) for row in data.x])
+    theta = mp.zeros(x.cols, 1)
+    for _ in range(40):
+        weight = mp.diag([sigma(e) * sigma(-e) for e in data.eta(theta)]) / len(data.y)
+        # What the data do not span has the gradient 0, and any positive curvature will do there.
+        curve = x.T * weight * x + mp.eye(x.cols) * mp.mpf(10) ** -30
+        step = mp.lu_solve(curve, mp.matrix(data.gradient(theta)))
+        while mp.norm(step) > EXACT and data.loss(*(theta - step)) > data.loss(*theta):
+            step /= 2
+        theta -= step
+    return list(theta)
+
+
+@pytest.mark.statement("logistic-fit", "exact")
+@settings(max_examples=60)
+@given(datasets(), st.data())
+@example(Data(((-1,), (0,), (0,), (1,)), (0, 0, 1, 1)), None)
+@example(Data(((0,), (0,)), (0, 1)), None)
+def test_there_is_a_minimum_if_and_only_if_nothing_separates_the_labels(
+    data: Data, draw: Any
+) -> None:
+    a = separating(data)
+    if a is None:
+        assert_within(data.gradient(minimum(data)), 0, mp.mpf(10) ** -25)
+        return
+    # Downhill along a from anywhere, without end, so that nowhere do the sums agree.
+    start = draw.draw(whole_parameters(data)) if draw else (1,) * len(a)
+    with mp.workdps(400):  # log-odds of 700
+        for far in range(0, 30, 3):
+            there = [mp.mpf(x + far * s) for x, s in zip(start, a, strict=True)]
+            assert inner(data.gradient(there), a) < 0
 
 
 @pytest.mark.statement("logistic-fit", "sklearn", "torch", "statistical", false_alarm=3e-6)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import sympy
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -64,6 +65,31 @@ Statistic = tuple[Vector, ...]
 
 def at(k: Sequence[int]) -> list[Any]:
     return [i * mp.log(2) for i in k]
+
+
+def weights_of(h: Vector, t: Statistic, k: Sequence[int]) -> list[Fraction]:
+    """The law at k log 2 but for its sum."""
+    return [w * Fraction(2) ** inner(k, x) for w, x in zip(h, t, strict=True)]
+
+
+def minimal(t: Statistic) -> bool:
+    return bool(sympy.Matrix([[1, *x] for x in t]).rank() == len(t[0]) + 1)
+
+
+# A base, a statistic and a parameter k, which stands for k log 2.
+FAMILIES: list[Any] = [
+    pytest.param((1, 1, 1), ((0,), (1,), (2,)), (1,), id="a mean"),
+    pytest.param((1, 1, 1, 1), ((0,), (0,), (3,), (1,)), (-1,), id="ties"),
+    pytest.param((1,) * 4, ((0, 0), (1, 1), (2, 4), (3, 9)), (1, -1), id="a mean and a square"),
+    pytest.param((1,) * 4, ((1, 1), (2, 2), (0, 0), (5, 5)), (2, -1), id="the same mean twice"),
+    pytest.param((1, 1), ((0,), (1,)), (2,), id="two outcomes"),
+    pytest.param((1, 1, 1), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0, 1, -1), id="all frequencies"),
+    pytest.param((1, 1, 1), ((7,), (7,), (7,)), (3,), id="nothing known"),
+    pytest.param((1, 2, 1), ((0,), (1,), (2,)), (1,), id="two coins"),
+    pytest.param((3, 1, 1, 1), ((0,), (0,), (0,), (0,)), (2,), id="a base, and nothing known"),
+    pytest.param((1, 3, 3, 1), ((0, 0), (1, 1), (2, 4), (3, 9)), (-1, 1), id="a base and a square"),
+]
+on_families = pytest.mark.parametrize(("h", "t", "k"), FAMILIES)
 
 
 def mean_score(z: Sequence[int], beta: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -19,20 +20,12 @@ from tests.chapters.categorical_family.common import (
     at,
     exact_entropy,
     lse,
+    on_families,
     powers,
     shares,
+    weights_of,
 )
 from tests.support.strategies import as_double, assert_within, double, inner, number
-
-STATISTICS: list[Any] = [
-    pytest.param(((0,), (1,), (2,)), (1,), id="a mean"),
-    pytest.param(((0,), (0,), (3,), (1,)), (-1,), id="ties"),
-    pytest.param(((0, 0), (1, 1), (2, 4), (3, 9)), (1, -1), id="a mean and a square"),
-    pytest.param(((1, 1), (2, 2), (0, 0), (5, 5)), (2, -1), id="the same mean twice"),
-    pytest.param(((0,), (1,)), (2,), id="two outcomes"),
-    pytest.param(((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0, 1, -1), id="all frequencies"),
-    pytest.param(((7,), (7,), (7,)), (3,), id="nothing known"),
-]
 
 
 def rivals(t: Statistic, p: Row) -> list[Row]:
@@ -49,15 +42,22 @@ def rivals(t: Statistic, p: Row) -> list[Row]:
     return found
 
 
+def divergence(p: Sequence[Any], q: Sequence[Any]) -> Any:
+    """Of p from q, which need not sum to one."""
+    return mp.fsum(x * mp.log(x / y) for x, y in zip(p, q, strict=True) if x > 0)
+
+
 @pytest.mark.statement("maximum-entropy", "exact")
-@pytest.mark.parametrize(("t", "k"), STATISTICS)
-def test_a_rival_lacks_entropy_by_its_divergence(t: Statistic, k: Vector) -> None:
-    law = powers([inner(k, x) for x in t])
+@on_families
+def test_a_rival_is_further_from_the_base_by_its_divergence(
+    h: Vector, t: Statistic, k: Vector
+) -> None:
+    law = shares(weights_of(h, t, k))
     mu = [inner(law, c) for c in zip(*t, strict=True)]
     p = [number(x) for x in law]
-    largest_entropy = exact_entropy(p)
-    a = lse([inner(at(k), x) for x in t])
-    assert_within(largest_entropy, a - inner(at(k), [number(m) for m in mu]), EXACT)
+    a = lse([mp.log(w) + inner(at(k), x) for w, x in zip(h, t, strict=True)])
+    least = divergence(p, h)
+    assert_within(least, inner(at(k), [number(m) for m in mu]) - a, EXACT)
     others = rivals(t, law)
     unknown = len(t) - sympy.Matrix([[1, *x] for x in t]).rank()
     assert len(others) == 6 * unknown  # none where the mean tells all
@@ -65,9 +65,22 @@ def test_a_rival_lacks_entropy_by_its_divergence(t: Statistic, k: Vector) -> Non
         assert [inner(rival, c) for c in zip(*t, strict=True)] == mu
         assert min(rival) >= 0
         q = [number(x) for x in rival]
-        divergence = mp.fsum(x * mp.log(x / y) for x, y in zip(q, p, strict=True) if x > 0)
-        assert_within(exact_entropy(q), largest_entropy - divergence, EXACT)
-        assert exact_entropy(q) < largest_entropy - mp.mpf(10) ** -10
+        assert_within(divergence(q, h), least + divergence(q, p), EXACT)
+        assert divergence(q, h) > least + mp.mpf(10) ** -10
+
+
+@pytest.mark.statement("maximum-entropy", "exact")
+@on_families
+def test_a_rival_lacks_entropy_by_its_divergence(h: Vector, t: Statistic, k: Vector) -> None:
+    law = powers([inner(k, x) for x in t])  # the base 1
+    p = [number(x) for x in law]
+    mu = [number(inner(law, c)) for c in zip(*t, strict=True)]
+    a = lse([inner(at(k), x) for x in t])
+    assert_within(exact_entropy(p), a - inner(at(k), mu), EXACT)
+    for rival in rivals(t, law):
+        q = [number(x) for x in rival]
+        assert_within(exact_entropy(q), exact_entropy(p) - divergence(q, p), EXACT)
+        assert exact_entropy(q) < exact_entropy(p) - mp.mpf(10) ** -10
         difference = kl_divergence(as_double(q), as_double(p)) + entropy(as_double(q))
         # Three sums of up to four terms, with logarithms up to 6 that are good to 8 u.
         assert_within(difference, entropy(as_double(p)), 256 * U)

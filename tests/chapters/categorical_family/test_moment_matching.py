@@ -33,13 +33,9 @@ from tests.chapters.categorical_family.common import (
     lse,
     powers,
     shares,
+    weights_of,
 )
 from tests.support.strategies import as_double, assert_within, double, inner, number, whole_rows
-
-
-def weights_of(h: Vector, t: Statistic, k: Sequence[int]) -> list[Fraction]:
-    """The law at k log 2 but for its sum."""
-    return [w * Fraction(2) ** inner(k, x) for w, x in zip(h, t, strict=True)]
 
 
 def in_proportion(weights: Sequence[Fraction]) -> list[int]:

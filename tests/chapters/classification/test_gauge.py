@@ -231,6 +231,84 @@ def test_lbfgs_keeps_the_sums(line_search: str | None) -> None:
     assert (end[0] - start[0]).abs().max() > 1
 
 
+@pytest.mark.statement("gauge", "torch")
+def test_gradients_of_parts_of_the_data_keep_the_sums_too() -> None:
+    x, y = digits()
+    start = normal(10, 64), normal(10, seed=2)
+    layer = layer_of(start)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0, momentum=0.9)
+    for batch in torch.arange(300).split(7):
+        optimizer.zero_grad()
+        functional.cross_entropy(layer(x[batch]), y[batch]).backward()
+        optimizer.step()
+    end = layer.weight.detach(), layer.bias.detach()
+    # 43 steps, each repeated ten times by the momentum; ten parameters below 1000 are added.
+    assert_within(sums(end), sums(start), 43 * 10 * (10 * 1000 * U + sum_error(7)))
+    assert (end[0] - start[0]).abs().max() > 1
+
+
+@pytest.mark.statement("gauge", "torch")
+@pytest.mark.parametrize("momentum", [0.5, 0.9])
+def test_momentum_that_does_not_start_from_rest_moves_the_sums(momentum: float) -> None:
+    x, y = digits()
+    start = normal(10, 64), normal(10, seed=2)
+    layer = layer_of(start)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=momentum)
+    velocity = normal(10, 64, seed=3), normal(10, seed=4)
+    for part, v in zip((layer.weight, layer.bias), velocity, strict=True):
+        optimizer.state[part]["momentum_buffer"] = v.clone()
+    for _ in range(20):
+        optimizer.zero_grad()
+        functional.cross_entropy(layer(x), y).backward()
+        optimizer.step()
+    end = layer.weight.detach(), layer.bias.detach()
+    # The gradients add nothing; the sum of the velocity is repeated, each time by less.
+    repeats = sum(momentum**n for n in range(1, 21))
+    expected = sums(start) - 0.1 * repeats * sums(velocity)
+    assert_within(sums(end), expected, 20 * 10 * (10 * 1000 * U + sum_error(300)))
+    assert (sums(end) - sums(start)).abs().max() > 0.1
+
+
+@pytest.mark.statement("gauge", "torch")
+@pytest.mark.parametrize(
+    ("matrix", "kept"),
+    [
+        pytest.param([4.0] * 10, True, id="a multiple of the identity"),
+        pytest.param([1.0] * 5 + [4.0] * 5, False, id="diagonal"),
+    ],
+)
+def test_lbfgs_keeps_the_sums_if_its_matrix_starts_from_a_multiple_of_the_identity(
+    matrix: list[float], kept: bool
+) -> None:
+    # From a diagonal matrix it does what it does from the identity with parameters in other units:
+    # those of a class are divided by the root of its entry.
+    x, y = digits()
+    root = double(matrix).sqrt()
+    start = normal(10, 64), normal(10, seed=2)
+    scaled = [
+        (start[0] / root.unsqueeze(-1)).requires_grad_(),
+        (start[1] / root).requires_grad_(),
+    ]
+    optimizer = torch.optim.LBFGS(scaled, lr=0.5, max_iter=30)
+
+    def model() -> Model:
+        return scaled[0] * root.unsqueeze(-1), scaled[1] * root
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = torch_loss(model(), (x, y))
+        value.backward()
+        return value
+
+    before = closure().item()
+    optimizer.step(closure)
+    assert closure().item() < before / 10
+    change = (sums((model()[0].detach(), model()[1].detach())) - sums(start)).abs().max().item()
+    # As above, and twice for the other units.
+    assert (change <= 2 * 30 * 60 * 10 * 1000 * U) == kept
+    assert kept or change > 0.1
+
+
 @pytest.mark.statement("gauge")
 def test_another_start_ends_with_other_sums() -> None:
     ends = [

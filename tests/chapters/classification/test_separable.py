@@ -1,4 +1,4 @@
-"""The proposition `separable`: Separable data have no optimum."""
+"""The proposition `separable`: When there is an optimum without a penalty."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.chapters.classification.common import (
     U,
     datasets,
     digits,
+    gradients,
     heavy_ball,
     logits,
     loss,
@@ -177,6 +178,90 @@ def test_separable_or_not_is_what_a_linear_program_says(
             assert gaps(other, pairs).min() <= 0
             least = mp.log(2) / len(pairs[1])
             assert exact_loss(other, pairs, scale) >= least * (1 - mp.mpf(10) ** -45)
+
+
+def largest_total(data: Dataset, k: int) -> tuple[float, Model]:
+    """The sum of all gaps, made as large as parameters in [-1, 1] allow with no gap negative."""
+    x, y = data
+    d = x.shape[1]
+    rows: list[list[float]] = []
+    for point, label in zip(x.tolist(), y.tolist(), strict=True):
+        for j in range(k):
+            if j != label:
+                row = [0.0] * (k * (d + 1))
+                for i, value in enumerate([*point, 1.0]):
+                    row[label * (d + 1) + i] = value
+                    row[j * (d + 1) + i] = -value
+                rows.append(row)
+    matrix = double(rows)
+    solution = scipy.optimize.linprog(
+        (-matrix.sum(0)).tolist(),
+        A_ub=(-matrix).tolist(),
+        b_ub=[0.0] * len(rows),
+        bounds=[(-1, 1)] * (k * (d + 1)),
+    )
+    assert solution.status == 0
+    theta = double(solution.x.tolist()).reshape(k, d + 1)
+    return -float(solution.fun), (theta[:, :d], theta[:, d])
+
+
+@pytest.mark.statement("separable", "exact", "scipy")
+@settings(max_examples=60)
+@given(st.integers(2, 3), st.integers(1, 2), st.data())
+def test_there_is_an_optimum_if_and_only_if_no_gaps_are_nonnegative_but_not_zero(
+    k: int, d: int, data: st.DataObject
+) -> None:
+    labels = data.draw(st.lists(st.integers(0, k - 1), min_size=1, max_size=8))
+    pairs = data.draw(whole(len(labels), d, bound=1)), torch.tensor(labels)
+    most, h = largest_total(pairs, k)
+    best = newton((torch.zeros(k, d).double(), torch.zeros(k).double()), pairs, 0.0)
+    if most > 1e-6:
+        assert gaps(h, pairs).min() >= -FEASIBLE
+        # The other way round, no point is a minimum: from any it goes down along h.
+        for seed in range(3):
+            model = normal(k, d, seed=seed), normal(k, seed=seed + 10)
+            moved = model[0] + h[0], model[1] + h[1]
+            assert exact_loss(moved, pairs) < exact_loss(model, pairs)
+    else:
+        assert_within(most, 0.0, FEASIBLE * k * (d + 1) * len(labels))
+        # No slope is left, and L is convex: nothing is lower, near or far.
+        for gradient in gradients(loss, best, pairs):
+            assert_within(gradient, torch.zeros_like(gradient), AT_MINIMUM)
+        least = exact_loss(best, pairs)
+        size = max(part.abs().max().item() for part in best)
+        for seed in range(3):
+            for scale in (0.5, 10.0):
+                by = normal(k, d, seed=seed) * scale, normal(k, seed=seed + 10) * scale
+                away = sum(part.abs().sum().item() for part in by)
+                other = best[0] + by[0], best[1] + by[1]
+                slack = AT_MINIMUM * away + 64 * U * (size + away)
+                assert exact_loss(other, pairs) >= least - slack
+
+
+@pytest.mark.statement("separable")
+@pytest.mark.parametrize(
+    ("x", "labels", "direction"),
+    [
+        # A third class that does not occur: it always wants a lower bias.
+        pytest.param([[-1], [-1], [1], [1]], [0, 1, 0, 1], [0, 0, -1], id="a missing class"),
+        # Of three classes one pair of neighbors overlaps and the third stands apart.
+        pytest.param([[0], [0], [5]], [0, 1, 2], [0, 0, 1], id="one class apart"),
+    ],
+)
+def test_data_of_three_classes_that_only_touch(
+    x: list[list[float]], labels: list[int], direction: list[float]
+) -> None:
+    data = double(x), torch.tensor(labels)
+    most, h = largest_total(data, 3)
+    assert most > 0.1
+    # Not separable, and yet it goes down for ever.
+    assert_within(widest_margin(data, 3)[0], 0.0, FEASIBLE)
+    values = [exact_loss((s * h[0], s * h[1]), data) for s in (0.0, 1.0, 10.0, 100.0)]
+    assert all(later < earlier for earlier, later in pairwise(values))
+    assert values[-1] > mp.log(2) / 2
+    # The class that is alone, or nowhere, is told apart from the other two.
+    change = logits(h, data[0][-1:])[0]
+    assert (change[2] - change[:2].max()).item() * sum(direction) > 0
 
 
 @pytest.mark.statement("separable", "scipy", "sklearn")

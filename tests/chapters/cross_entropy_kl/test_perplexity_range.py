@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -111,27 +112,41 @@ def test_a_text_cut_otherwise_has_another_perplexity_and_the_same_cost_a_charact
     assert_within(len(pieces) * computed, -of_text, 256 * U, rel=64 * U)
 
 
-@pytest.mark.statement("perplexity-range", "exact")
-@given(st.integers(1, 4), st.data())
-def test_a_string_has_the_probability_of_all_its_cuttings(length: int, data: Data) -> None:
-    vocabulary = ("a", "b", "ab", "")  # the last one ends a text
-    weights = st.tuples(*[st.integers(0, 3)] * len(vocabulary)).filter(lambda w: w[-1] > 0)
-    tables: dict[str, Row] = {}  # the next token, given the string so far
+Chance = Callable[[str, str], Fraction]
+VOCABULARY = ("a", "b", "ab", "")  # the last one ends a text
+
+
+def writer(data: Data) -> Chance:
+    """The probability of a token, given the string so far, from a table for each string."""
+    weights = st.tuples(*[st.integers(0, 3)] * len(VOCABULARY)).filter(lambda w: w[-1] > 0)
+    tables: dict[str, Row] = {}
 
     def chance(before: str, token: str) -> Fraction:
         if before not in tables:
             tables[before] = shares(*data.draw(weights))
-        return tables[before][vocabulary.index(token)]
+        return tables[before][VOCABULARY.index(token)]
 
-    string = "".join(data.draw(st.lists(st.sampled_from("ab"), min_size=length, max_size=length)))
+    return chance
 
-    def cuttings(before: str) -> list[list[Fraction]]:
-        if before == string:
-            return [[chance(before, "")]]
-        fits = [t for t in vocabulary[:-1] if string.startswith(t, len(before))]
-        return [[chance(before, t), *rest] for t in fits for rest in cuttings(before + t)]
 
-    found = cuttings("")
+def cuttings(chance: Chance, string: str, before: str = "") -> list[list[Fraction]]:
+    """What each way to cut the string into tokens gives to its tokens, without an end."""
+    if before == string:
+        return [[]]
+    fits = [t for t in VOCABULARY[:-1] if string.startswith(t, len(before))]
+    return [
+        [chance(before, t), *rest] for t in fits for rest in cuttings(chance, string, before + t)
+    ]
+
+
+strings = st.text("ab", min_size=1, max_size=4)
+
+
+@pytest.mark.statement("perplexity-range", "exact")
+@given(strings, st.data())
+def test_a_string_has_the_probability_of_all_its_cuttings(string: str, data: Data) -> None:
+    chance = writer(data)
+    found = [[*given_to, chance(string, "")] for given_to in cuttings(chance, string)]
     of_string = sum(map(product, found), ZERO)
     assert len(found) == 2 ** string.count("ab")
     assert of_string <= 1
@@ -141,3 +156,25 @@ def test_a_string_has_the_probability_of_all_its_cuttings(length: int, data: Dat
         assert_within(len(given_to) * mp.log(exact_perplexity(given_to)), -log(q), NOTHING)
         alone = all(product(other) == 0 for other in found if other is not given_to)
         assert (q == of_string) == alone
+
+
+@pytest.mark.statement("perplexity-range", "exact")
+@given(strings, st.data())
+def test_a_text_may_begin_with_a_string_that_no_cutting_covers(string: str, data: Data) -> None:
+    chance = writer(data)
+
+    def begins(before: str) -> Fraction:
+        """The probability that what follows completes the string."""
+        if before.startswith(string):
+            return ONE
+        longer = [(t, before + t) for t in VOCABULARY[:-1]]
+        fits = [(t, s) for t, s in longer if s.startswith(string) or string.startswith(s)]
+        return sum((chance(before, t) * begins(s) for t, s in fits), ZERO)
+
+    of_beginning = begins("")
+    found = [product(given_to) for given_to in cuttings(chance, string)]
+    assert all(q <= of_beginning <= 1 for q in found)
+    # One token reaches beyond its end, after a cutting of all but its last letter.
+    beyond = chance(string[:-1], "ab") if string.endswith("a") else ZERO
+    shorter = sum(map(product, cuttings(chance, string[:-1])), ZERO)
+    assert of_beginning == sum(found, ZERO) + shorter * beyond

@@ -16,15 +16,15 @@ from tests.support.strategies import assert_within
 
 
 @pytest.mark.statement("length-penalty", "exact")
-@pytest.mark.parametrize("p", [1e-9, 0.25, 1 - 1e-9, 1.0])
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.25, 1 - 1e-9, 1.0])
 @pytest.mark.parametrize("alpha", [-2.0, -0.01, 0.0, 0.01, 1.0, 3.0])
 def test_of_two_texts_as_probable_a_positive_exponent_prefers_the_longer(
     p: float, alpha: float
 ) -> None:
     score = {n: mp.log(p) / mp.mpf(n) ** alpha for n in (1, 2, 3, 40)}
     for short, long in combinations(score, 2):
-        assert (score[long] > score[short]) == (alpha > 0 and p < 1)
-        assert (score[long] < score[short]) == (alpha < 0 and p < 1)
+        assert (score[long] > score[short]) == (alpha > 0 and 0 < p < 1)
+        assert (score[long] < score[short]) == (alpha < 0 and 0 < p < 1)
 
 
 @pytest.mark.statement("length-penalty")
@@ -51,16 +51,29 @@ def test_the_decoder_scores_so(alpha: float) -> None:
         assert (ranked.index((1, 1, 0)) < ranked.index((0, 0, 0))) == (alpha > 0)
 
 
+def best_lengths(texts: list[tuple[int, float]]) -> list[set[int]]:
+    """Lengths of the texts with the best score, for exponents in rising order."""
+    return [
+        {n for n, log_p in texts if log_p / n**a == max(q / m**a for m, q in texts)}
+        for a in (-2, -1, -0.5, 0, 0.3, 0.5, 1, 1.5, 2, 4)
+    ]
+
+
 @pytest.mark.statement("length-penalty")
 @pytest.mark.parametrize("seed", range(20))
 def test_a_larger_exponent_never_prefers_a_shorter_text(seed: int) -> None:
     source = random.Random(seed)
-    texts = [(source.randint(1, 9), -source.uniform(0.01, 20)) for _ in range(6)]
-    lengths = [
-        {n for n, log_p in texts if log_p / n**a == max(q / m**a for m, q in texts)}
-        for a in (-2, -1, -0.5, 0, 0.3, 0.5, 1, 1.5, 2, 4)
-    ]
-    assert all(max(colder) <= min(warmer) for colder, warmer in pairwise(lengths))
+    lengths = best_lengths([(source.randint(1, 9), -source.uniform(0.01, 20)) for _ in range(6)])
+    assert all(max(lower) <= min(higher) for lower, higher in pairwise(lengths))
+
+
+@pytest.mark.statement("length-penalty")
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_impossible_and_certain_texts_tie_whatever_their_lengths(p: float) -> None:
+    lengths = best_lengths([(n, math.log(p) if p else -math.inf) for n in (1, 2, 3)])
+    assert all(same == {1, 2, 3} for same in lengths)
+    # So the claim needs its condition: 3 is best for one exponent and 1 for a larger one.
+    assert max(lengths[0]) > min(lengths[-1])
 
 
 @pytest.mark.statement("length-penalty", "exact")

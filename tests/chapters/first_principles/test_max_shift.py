@@ -32,7 +32,8 @@ from tests.support.strategies import (
 def test_subtracting_the_maximum_changes_no_bit(data: st.DataObject) -> None:
     for dtype in SINGLE_DOUBLE:
         z = data.draw(finite_rows(dtype))
-        # The second shift subtracts zero. (Far enough apart, z - max z is -inf, whose share is 0.)
+        # The second shift subtracts zero. (Far enough apart, z - max z is -inf; at T = 1 that is
+        # as it should be.)
         assert torch.equal(softmax(z), softmax(z - z.max()))
 
 
@@ -50,6 +51,32 @@ def test_any_finite_logits_have_finite_shares(data: st.DataObject, temperature: 
             assert_within(total(exactly(p)), 1, (k + 2) * u)
             # exp(0) over a sum in [1, K].
             assert (1 - (k + 2) * u) / k <= p.max().item() <= 1
+
+
+@pytest.mark.statement("max-shift", "exact")
+@pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
+@pytest.mark.parametrize(
+    ("values", "share_of_the_range"),
+    [
+        pytest.param([0.9, -0.9], 0.9, id="a temperature as large as the logits"),
+        pytest.param([1.0, -1.0, 0.5], 1.0, id="the largest numbers there are"),
+        pytest.param([1.0, -1.0, -1.0], 0.1, id="a tenth of that"),
+    ],
+)
+def test_a_difference_beyond_the_format_is_no_share_of_zero(
+    values: list[float], share_of_the_range: float, dtype: torch.dtype
+) -> None:
+    largest = torch.finfo(dtype).max
+    z, temperature = largest * torch.tensor(values, dtype=dtype), share_of_the_range * largest
+    # The plain shift loses it.
+    assert (z - z.max()).isinf().any()
+    assert ((z - z.max()) / temperature).exp().min() == 0
+    assert_within(
+        softmax(z, temperature=temperature),
+        as_double(exact_softmax(z, temperature)),
+        # An eighth of all, so that the bound's own differences stay within the format.
+        softmax_bound(z / 8, temperature / 8),
+    )
 
 
 @pytest.mark.statement("max-shift")

@@ -37,17 +37,17 @@ class Format:
 
     @property
     def smallest(self) -> Fraction:
-        """The eta of the book."""
+        """The f_min of the book."""
         return Fraction(2) ** self.low
 
     @property
     def largest(self) -> Fraction:
-        """Its Omega."""
+        """Its f_max."""
         return Fraction(2**self.bits - 1) * Fraction(2) ** self.high
 
     @property
     def border(self) -> Fraction:
-        """Half a unit in the last place above Omega."""
+        """Half a unit in the last place above f_max."""
         return self.largest + Fraction(2) ** self.high / 2
 
     def round(self, x: Rounded) -> Rounded:
@@ -72,7 +72,7 @@ BINARY = {
 E5M2 = Format("e5m2", 3, -16, 13)
 
 
-# Small enough for every order of a sum to be tried; in each 2^t <= Omega, as in the theorem.
+# Small enough for every order of a sum to be tried; in each 2^t = 1/u <= f_max, as in the theorem.
 TINY = [
     Format("one bit", 1, -3, 4),
     Format("two bits", 2, -4, 2),
@@ -112,7 +112,7 @@ def first(happens: Callable[[Tensor], Tensor], dtype: torch.dtype) -> float:
 
 
 def underflow(dtype: torch.dtype) -> float:
-    """-ln(eta / 2): from this gap on a weight is rounded to zero."""
+    """-ln(f_min / 2): from this gap on a weight is rounded to zero."""
     # Half of the smallest double is no double.
     return math.log(2) - math.log(smallest(dtype))
 

@@ -246,6 +246,25 @@ def test_the_level_cannot_be_dropped_from_the_subtraction_bound(power: int, k: i
 
 
 @pytest.mark.statement("forms-error", "exact")
+def test_a_pair_whose_normalizer_uses_up_all_but_a_ten_millionth_of_one_rounding() -> None:
+    values = [256.0, 244.90965270996094]
+    assert torch.tensor(values).tolist() == values  # numbers of float32
+    z = [mp.mpf(x) for x in values]
+    s = sizes(z)
+    # 256 is followed by 256 + 2^-15: what is less than half of that away is rounded to it.
+    assert 0 < s.level - 256 < mp.mpf(2) ** -16
+    with mp.workprec(24):
+        assert +s.level == 256
+    assert logsumexp(torch.tensor(values)).item() == 256
+    epsilon = 256 - s.level
+    share = abs(epsilon) / (s.level * mp.mpf(2) ** -24)
+    assert 1 - mp.mpf("1.1e-7") < share < 1 - mp.mpf("0.9e-7")
+    p = [mp.exp(x - 256) for x in z]
+    assert_within(sum(p), mp.exp(-epsilon), rel=mp.mpf("1e-45"))
+    assert_within(p, [q * mp.exp(-epsilon) for q in s.p], rel=mp.mpf("1e-45"))
+
+
+@pytest.mark.statement("forms-error", "exact")
 @pytest.mark.parametrize(("level", "least"), [(1e3, 10), (1e4, 100), (1e5, 1000)])
 def test_at_a_high_level_the_subtraction_form_exceeds_the_division_bound(
     level: float, least: float

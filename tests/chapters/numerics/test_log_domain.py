@@ -159,7 +159,7 @@ def test_the_logarithm_of_a_rounded_probability_is_minus_infinity_from_half_the_
     form: Format, others: int
 ) -> None:
     half = form.smallest / 2
-    # At r = -ln(eta / 2) itself the weight is a tie, which goes to the even number: zero.
+    # At r = -ln(f_min / 2) itself the weight is a tie, which goes to the even number: zero.
     for weight in (half, half * (1 - Fraction(1, 10**60)), half / 1000):
         row = [Fraction(1)] * (1 + others)
         total: Rounded = Fraction(0)

@@ -95,7 +95,7 @@ def test_an_exponential_rounds_to_infinity_from_the_logarithm_of_the_border_on(
 def test_a_sum_rounds_to_infinity_from_the_same_border_on(
     form: Format, data: st.DataObject
 ) -> None:
-    # The exponentials themselves are drawn, as parts of Omega+, so that sums tie exactly.
+    # The exponentials themselves are drawn, as parts of f_max+, so that sums tie exactly.
     k = data.draw(st.integers(1, 6))
     parts = data.draw(st.lists(st.integers(1, 2**12), min_size=k, max_size=k))
     total = data.draw(
@@ -121,7 +121,7 @@ def test_a_sum_rounds_to_infinity_from_the_same_border_on(
 @pytest.mark.parametrize("k", [1, 2, 3, 7, 1000])
 def test_between_the_two_borders_both_occur(form: Format, k: int) -> None:
     tiny = Fraction(1, 10**80)
-    # Equal logits overflow from ln Omega+ - ln K on, to the very number.
+    # Equal logits overflow from ln f_max+ - ln K on, to the very number.
     assert form.round(k * (form.border / k)) == INF
     assert form.round(k * (form.border / k * (1 - tiny))) == form.largest
     # One that leads by far does not until it is at the border, if the others are low enough.

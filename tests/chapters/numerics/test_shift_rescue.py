@@ -151,7 +151,7 @@ def test_with_more_classes_a_sum_may_exceed_their_number(form: Format) -> None:
 
 @pytest.mark.statement("shift-rescue", "exact")
 def test_two_to_the_t_must_not_exceed_the_largest_number() -> None:
-    # Omega = 15 < 16 = 2^t: sixteen ones overflow although K <= 2^t.
+    # f_max = 15 < 16 = 2^t: sixteen ones overflow although K <= 2^t.
     form = Format("four bits and no range", 4, -4, 0)
     assert form.largest == 15
     assert add_up(form, [Fraction(1)] * 16, "pairs", Random(1)) == INF

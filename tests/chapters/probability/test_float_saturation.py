@@ -12,7 +12,15 @@ from torch import Tensor
 
 from omnivault.softmax import softmax
 from tests.chapters.probability.common import U
-from tests.support.strategies import assert_within, number, rounded, smallest, softmax_bound, unit
+from tests.support.strategies import (
+    assert_within,
+    exactly,
+    number,
+    rounded,
+    smallest,
+    softmax_bound,
+    unit,
+)
 
 
 @pytest.mark.statement("float-saturation")
@@ -71,17 +79,115 @@ def test_shares_are_zero_and_one_exactly_when_the_rounded_weight_says_so(
 def test_in_small_formats_with_every_operation_rounded(t: int, s: int) -> None:
     zero, one = Fraction(1, 2 ** (s + 1)), Fraction(1, 2**t)
     least = Fraction(1, 2**s)
-    below_one = number(one) * mp.exp(mp.mpf(2) ** (1 - t))
+    middle = one * (1 + one)
     # exp(-g) around the thresholds and elsewhere.
-    near = [at * (1 + Fraction(i, 2 ** (t + 3))) for at in (zero, one) for i in range(-32, 33)]
+    centers = (zero, one, middle)
+    near = [at * (1 + Fraction(i, 2 ** (t + 3))) for at in centers for i in range(-32, 33)]
     for exp in near + [Fraction(i, 1000) for i in range(1, 1001)]:
         weight = rounded(exp, t, least)
         both = rounded(1 + weight, t, least)
         larger, smaller = rounded(1 / both, t, least), rounded(weight / both, t, least)
-        assert (larger == 1) == (weight <= one)
-        assert larger == 1 or exp > one  # g below t log 2
-        assert larger < 1 or number(exp) < below_one  # g above t log 2 - 2^(1 - t)
+        # g is at least t log 2 - log(1 + 2^-t) if and only if e^-g is at most the middle.
+        assert (larger == 1) == (weight <= one) == (exp <= middle)
         assert (smaller == 0) == (weight == 0) == (exp <= zero)
+
+
+def exp_of_minus(g: Fraction) -> Fraction:
+    """Fifty digits of it, or forty-nine."""
+    return Fraction(int(mp.floor(mp.ldexp(mp.exp(-number(g)), 300))), 2**300)
+
+
+def held_gap(z: tuple[Fraction, Fraction], temperature: Fraction, t: int, s: int) -> Fraction:
+    """The gap over the temperature with both operations rounded."""
+    least = Fraction(1, 2**s)
+    return rounded(rounded(z[0] - z[1], t, least) / temperature, t, least)
+
+
+def shares_with_every_operation_rounded(gap: Fraction, t: int, s: int) -> tuple[Fraction, Fraction]:
+    least = Fraction(1, 2**s)
+    weight = rounded(exp_of_minus(gap), t, least)
+    both = rounded(1 + weight, t, least)
+    return rounded(1 / both, t, least), rounded(weight / both, t, least)
+
+
+def saturates(gap: Fraction, t: int, s: int) -> tuple[bool, bool]:
+    """Whether the gap reaches the thresholds of one and of zero."""
+    one = t * mp.log(2) - mp.log(1 + mp.mpf(2) ** -t)
+    return bool(number(gap) >= one), bool(number(gap) >= (s + 1) * mp.log(2))
+
+
+COUNTEREXAMPLES = pytest.mark.parametrize(
+    ("dtype", "z", "temperature", "t", "s", "larger_is_one"),
+    [
+        pytest.param(
+            torch.float64, (36.7368005696771, -6.747e-16), 1.0, 53, 1074, False, id="float64"
+        ),
+        pytest.param(torch.float32, (14.971978, 0.0), 0.9, 24, 149, True, id="float32, one"),
+        pytest.param(torch.float32, (134.25, 0.001259), 8.07, 24, 149, False, id="float32, below"),
+    ],
+)
+
+
+@pytest.mark.statement("float-saturation", "exact")
+@COUNTEREXAMPLES
+def test_the_rounded_gap_decides_where_the_exact_one_says_otherwise(
+    dtype: torch.dtype,
+    z: tuple[float, float],
+    temperature: float,
+    t: int,
+    s: int,
+    larger_is_one: bool,
+) -> None:
+    first, second, divisor = exactly(torch.tensor([*z, temperature], dtype=dtype))
+    exact, held = (first - second) / divisor, held_gap((first, second), divisor, t, s)
+    larger, _ = shares_with_every_operation_rounded(held, t, s)
+    assert (larger == 1) == larger_is_one == saturates(held, t, s)[0]
+    assert saturates(exact, t, s)[0] != larger_is_one
+
+
+@pytest.mark.statement("float-saturation")
+def test_the_package_has_a_share_below_one_from_an_exact_gap_beyond_the_threshold() -> None:
+    # 15 units in the last place of exp from where the share is one, and exp errs by four at most.
+    # The other two counterexamples lie nearer.
+    z = torch.tensor([134.25, 0.001259])
+    temperature = torch.tensor(8.07).item()
+    first, second = exactly(z)
+    assert saturates((first - second) / Fraction(temperature), 24, 149)[0]
+    assert softmax(z, temperature=temperature)[0] == 1 - 2.0**-23
+
+
+@pytest.mark.statement("float-saturation", "exact")
+@pytest.mark.parametrize(("t", "s"), [(2, 5), (3, 7), (4, 9)])
+def test_all_pairs_of_logits_of_a_small_format(t: int, s: int) -> None:
+    least = Fraction(1, 2**s)
+    # Zero, subnormal numbers, and all others below 16.
+    numbers = {rounded(Fraction(i, 2**s), t, least) for i in range(16 * 2**s)}
+    temperatures = [Fraction(quarters, 4) for quarters in (2, 3, 4, 6)]
+    gaps = set()
+    misled = 0
+    for temperature in temperatures:
+        for first in numbers:
+            for second in (x for x in numbers if x <= first):
+                held = held_gap((first, second), temperature, t, s)
+                exact = (first - second) / temperature
+                gaps.add(held)
+                misled += saturates(exact, t, s) != saturates(held, t, s)
+    assert misled
+    reached = set()
+    for gap in gaps:
+        larger, smaller = shares_with_every_operation_rounded(gap, t, s)
+        assert (larger == 1, smaller == 0) == saturates(gap, t, s)
+        reached.add((larger == 1, smaller == 0))
+    assert reached == {(False, False), (True, False), (True, True)}
+
+
+@pytest.mark.statement("float-saturation", "exact")
+def test_with_one_significant_bit_the_tie_may_go_up() -> None:
+    # Powers of two alone are neither even nor odd. Here 1 + 1/2 goes to 2, and with the weight
+    # 2^-t the larger share is a half.
+    for t, larger in ((1, Fraction(1, 2)), (2, Fraction(1))):
+        both = rounded(1 + Fraction(1, 2**t), t)
+        assert rounded(1 / both, t) == larger
 
 
 # The thresholds are certain for a correctly rounded exp. One that errs by four units in the last

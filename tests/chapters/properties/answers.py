@@ -8,6 +8,11 @@ from torch import Tensor
 
 
 def at_temperature(p: Tensor, t: float) -> Tensor:
+    log_p = torch.log(p) / t
+    return torch.exp(log_p - torch.logsumexp(log_p, 0))
+
+
+def by_powers(p: Tensor, t: float) -> Tensor:
     power = p ** (1 / t)
     return power / power.sum()
 
@@ -36,6 +41,7 @@ WRONG: dict[str, dict[str, Any]] = {
     },
     "ex-after": {
         "the power T": lambda p, t: at_temperature(p, 1 / t),
+        "by powers, which underflow": by_powers,
         "not normalized": lambda p, t: p ** (1 / t),
         "no logarithm": lambda p, t: torch.softmax(p / t, -1),
         "as it was": lambda p, t: p,

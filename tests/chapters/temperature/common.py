@@ -103,6 +103,15 @@ class Symbols:
         return bool(sp.expand(sp.fraction(sp.together(rational))[0]) == 0)
 
 
+def renyi(p: Sequence[Any], order: Any) -> Any:
+    """Renyi's entropy, of any order but 1 by its formula."""
+    if order == 1:
+        return -mp.fsum(a * mp.log(a) for a in p)
+    if order == mp.inf:
+        return -mp.log(max(p))
+    return mp.log(mp.fsum(a ** mp.mpf(order) for a in p)) / (1 - mp.mpf(order))
+
+
 def slope_bound(size: float, temperature: float) -> float:
     """Largest error of dp/dT for logits up to ``size``.
 

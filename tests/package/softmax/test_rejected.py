@@ -124,7 +124,7 @@ BAD_DIM: dict[str, tuple[Any, type[Exception], str]] = {
 
 
 def layer_at(z: Tensor, dim: int) -> Tensor:
-    return Softmax(dim)(z)
+    return Softmax(dim).forward(z)
 
 
 def jacobian_at(z: Tensor, dim: int) -> Tensor:
