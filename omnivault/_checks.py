@@ -82,13 +82,23 @@ def check_weights(weights: Tensor, z: Tensor) -> Tensor:
     return weights.expand(z.shape)
 
 
+def anywhere(condition: Tensor) -> bool:
+    """Whether it is true of any number; on the meta device, where there are none, it never is."""
+    return not condition.is_meta and bool(condition.any())
+
+
 def check_rows(logits: Tensor) -> Tensor:
     """Return the largest of each row; raise unless every row of logits has a softmax."""
     check_logits(logits)
+    if logits.dtype.itemsize < 2:
+        raise TypeError(
+            f"logits in {logits.dtype} have too few digits to be compared, and may have no -inf; "
+            "convert them with z.float()"
+        )
     # The largest of a row says it all: nan if there is one, +inf if there is one, -inf if
     # nothing else is there.
     largest = logits.amax(-1)
-    if not bool(largest.isfinite().all()):
+    if anywhere(~largest.isfinite()):
         row = logits[~largest.isfinite()][0]
         ailment, remedy = (
             ("hold nan", "look for the operation before that made it")
@@ -105,6 +115,8 @@ def check_temperature(
     temperature: float | Tensor, z: Tensor, dim: int = -1, *, zero: bool = False
 ) -> Tensor:
     """Return T in the dtype of the arithmetic, such that ``z / T`` divides each row by its own.
+
+    It is where z is, wherever it came from.
 
     T is a number, or a tensor that broadcasts to the shape of the rows, that of ``z`` without
     ``dim``. It is positive, finite and representable in that dtype; with ``zero`` it may be 0 too.
@@ -125,16 +137,18 @@ def check_temperature(
             f"temperature must be a number or have the shape {tuple(rows)} of the rows, got "
             f"{tuple(temperature.shape)}; give one number for each row"
         )
-    # In float64: the limits of float32 are 0 and infinity to a temperature in half precision.
-    wide = temperature.double()
-    fits = (wide >= least) & (wide <= most)
-    if zero:
-        fits |= wide == 0
-    if not bool(fits.all()):
-        bad = wide.detach()[~fits]
-        text = some_values(bad) if wide.ndim else str(bad.item())
-        raise _out_of_range(text, bool((bad > 0).all()), dtype, zero)
-    divisor = wide.to(dtype)
+    if not temperature.is_meta:
+        # In float64, which not every device has: the limits of float32 are 0 and infinity to a
+        # temperature in half precision.
+        wide = temperature.detach().to("cpu", torch.float64)
+        fits = (wide >= least) & (wide <= most)
+        if zero:
+            fits |= wide == 0
+        if not bool(fits.all()):
+            bad = wide[~fits]
+            text = some_values(bad) if wide.ndim else str(bad.item())
+            raise _out_of_range(text, bool((bad > 0).all()), dtype, zero)
+    divisor = temperature.to(z.device, dtype)
     return divisor.expand(rows).unsqueeze(dim) if divisor.ndim else divisor
 
 

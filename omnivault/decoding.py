@@ -5,6 +5,9 @@ floating ``(B, V)``: a lookup in a small table and a language model
 (:meth:`omnivault.model.language_model.LanguageModel.cached`) are the same to it. What changes the
 distribution goes around that function, as in
 ``greedy_search(lambda ids: mask(next_token_logits(ids)), ...)``.
+
+The sequences are where the prompt is, whatever the device of the logits. A decoder looks at what
+comes, token by token, so it is no function to compile or to vectorize; the model is.
 """
 
 from __future__ import annotations
@@ -129,12 +132,14 @@ def sample_sequence(
     """
     prompts = _check_prompt(prompt, max_new_tokens, end_token)
     generator = check_generator(generator, len(prompts))
-    temperatures = check_temperature(temperature, prompts.double(), zero=True)
+    # As float64, so that it has room for what the logits may turn out to be.
+    as_rows = torch.empty(len(prompts), 1, dtype=torch.float64)
+    temperatures = check_temperature(temperature, as_rows, zero=True)
 
     def choose(logits: Tensor, rows: Tensor) -> Tensor:
         return sampling.sample(
             logits,
-            temperature=temperatures.squeeze(-1)[rows] if temperatures.ndim else temperature,
+            temperature=temperatures.squeeze(-1)[rows.cpu()] if temperatures.ndim else temperature,
             generator=[generator[row] for row in rows.tolist()]
             if isinstance(generator, list)
             else generator,
@@ -248,7 +253,7 @@ class _Search:
         self.end_token, self.length_penalty = end_token, length_penalty
         self.length = 0
         self.running = prompt.unsqueeze(0)
-        self.running_log_probs = torch.zeros(1, dtype=torch.float64)
+        self.running_log_probs = torch.zeros(1, dtype=torch.float64, device=prompt.device)
         self.finished: list[_Hypothesis] = []
 
     def step(self, log_probs: Tensor) -> None:
@@ -293,9 +298,9 @@ def _gather(found: list[list[_Hypothesis]], prompt: Tensor, end_token: int | Non
     most = max(len(hypotheses) for hypotheses in found)
     longest = max(len(h.ids) for hypotheses in found for h in hypotheses)
     filler = 0 if end_token is None else end_token
-    ids = torch.full((len(found), most, longest), filler)
+    ids = torch.full((len(found), most, longest), filler, device=prompt.device)
     ids[:, :, : prompt.shape[1]] = prompt.unsqueeze(1)
-    log_probs = torch.full((len(found), most), -torch.inf, dtype=torch.float64)
+    log_probs = torch.full_like(ids[..., 0], -torch.inf, dtype=torch.float64)
     scores = log_probs.clone()
     for i, hypotheses in enumerate(found):
         for j, h in enumerate(hypotheses):
@@ -313,10 +318,10 @@ def _extend(
 ) -> Tensor:
     """Append what ``choose`` takes from the logits of the rows that have not ended."""
     ids = _check_prompt(prompt, max_new_tokens, end_token)
-    running = torch.ones(len(ids), dtype=torch.bool)
+    running = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
     for _ in range(max_new_tokens):
         rows = running.nonzero().flatten()
-        new = torch.full((len(ids),), 0 if end_token is None else end_token)
+        new = torch.full((len(ids),), 0 if end_token is None else end_token, device=ids.device)
         new[rows] = choose(_call(next_token_logits, ids[rows]), rows)
         ids = torch.cat([ids, new.unsqueeze(-1)], dim=1)
         if end_token is not None:
@@ -335,7 +340,7 @@ def _call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
             f"{tuple(logits.shape) if isinstance(logits, Tensor) else repr(logits)}"
         )
     check_rows(logits)
-    return logits
+    return logits.to(ids.device)
 
 
 def _check_prompt(prompt: Tensor, max_new_tokens: int, end_token: int | None) -> Tensor:

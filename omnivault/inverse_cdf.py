@@ -7,6 +7,9 @@ cumulative sum exceeds the product: one random number, where the exponential rac
 The row is searched twice. Blocks are summed, a block is drawn by its sum, and an index within it by
 its weight. So the exact, slow summation in float64 is needed for the sums of blocks and for one
 block, and no weight is swallowed by a large sum before it.
+
+It runs where the weights are, on any device that has float64; see :mod:`omnivault.sampling` on
+``torch.vmap`` and ``torch.compile``.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, check_generator, some_values
+from omnivault._checks import Generator, anywhere, check_generator, some_values
 
 __all__ = ["BLOCK", "block_sums", "draw_rows", "inverse_cdf", "uniforms"]
 
@@ -32,7 +35,8 @@ def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
         sum; it need not be 1.
     generator
         Source of randomness, or one for each row in order, so that what a row draws does not
-        depend on the rows beside it. None takes PyTorch's global one.
+        depend on the rows beside it. None takes PyTorch's global one. It may be on another device:
+        one on the CPU draws the same everywhere.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
     rows = weights.reshape(-1, weights.shape[-1])
     smallest, total = rows.amin(-1), rows.sum(-1)
     bad = ~((smallest >= 0) & (total > 0) & total.isfinite())
-    if bool(bad.any()):
+    if anywhere(bad):
         raise ValueError(
             "weights must not be negative and must have a positive, finite sum, got "
             f"{some_values(rows[bad][0])}"
@@ -151,6 +155,9 @@ def _search(weights: Tensor, u: Tensor) -> Tensor:
 def uniforms(rows: int, numbers: int, generator: Generator, device: torch.device) -> Tensor:
     """Multiples of 2^-53 in [0, 1), float64 ``(rows, numbers)``, those of a row from its generator.
 
+    They are drawn where the generator is and moved to ``device``: one on the CPU gives the same
+    numbers everywhere.
+
     Raises
     ------
     ValueError
@@ -164,9 +171,10 @@ def uniforms(rows: int, numbers: int, generator: Generator, device: torch.device
     True
     """
     own = check_generator(generator, rows)
+    if own is None:
+        return torch.rand(rows, numbers, dtype=torch.float64, device=device)
     if not isinstance(own, list):
-        return torch.rand(rows, numbers, dtype=torch.float64, generator=own, device=device)
-    u = torch.empty(rows, numbers, dtype=torch.float64, device=device)
-    for row, source in zip(u, own, strict=True):
-        torch.rand(numbers, generator=source, out=row)
-    return u
+        u = torch.rand(rows, numbers, dtype=torch.float64, generator=own, device=own.device)
+        return u.to(device)
+    each = [torch.rand(numbers, dtype=torch.float64, generator=g, device=g.device) for g in own]
+    return torch.stack([u.to(device) for u in each])

@@ -3,6 +3,9 @@ r"""Speculative sampling: a cheap model proposes tokens, an expensive one dispos
 What comes out has exactly the distribution of the expensive model, the target, however bad the
 cheap one is, the draft. That only decides how often a proposal is accepted (Leviathan, Kalman and
 Matias, 2023; Chen, Borgeaud, Irving, Lespiau, Sifre and Jumper, 2023).
+
+Logits in half precision are computed with in float32. How many tokens are kept is a matter of
+values, so there is nothing here to compile or to vectorize but the models.
 """
 
 from __future__ import annotations

@@ -17,6 +17,12 @@ top-n-sigma. Of ties it becomes:
 ``min_p``       equal probabilities are kept or ruled out together
 ``typical_p``   tokens equally far from the entropy are kept or ruled out together
 =============== =================================================================================
+
+Everything runs where the logits are; a temperature or a generator may be elsewhere. A draw is made
+of float64 numbers, which Apple's GPUs do not have. Values are looked at, to refuse what is no
+distribution, so ``torch.vmap`` and ``torch.compile(fullgraph=True)``, which know none, do not take
+these functions: leading dimensions do what ``vmap`` would, and without ``fullgraph`` the checks
+break the graph. Logits of 8 bits are refused, which have too few digits and not always a ``-inf``.
 """
 
 from omnivault.sampling.draw import greedy, sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnivault._checks import at_least_float32
+from omnivault._checks import anywhere, at_least_float32
 
 
 def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None) -> Tensor:
@@ -35,7 +35,7 @@ def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None
     # halves may be subnormal.
     limits = torch.finfo(z.dtype)
     far = top.abs() > limits.max * limits.eps / 8
-    if bool(far.any()):
+    if anywhere(far):
         half = torch.where(far, 0.5, 1.0).to(z.dtype)
         shifted = z * half - top * half
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, check_rows, check_share
+from omnivault._checks import Generator, anywhere, check_rows, check_share
 from omnivault.inverse_cdf import draw_rows
 from omnivault.sampling.nucleus import draw_from_nucleus
 from omnivault.sampling.temperature import scaled
@@ -111,4 +111,4 @@ def sample(
     else:
         drawn = draw_rows(truncate(z, later).softmax(-1), generator)
     drawn = drawn.reshape(logits.shape[:-1])
-    return torch.where(cold, logits.argmax(-1), drawn) if bool(cold.any()) else drawn
+    return torch.where(cold, logits.argmax(-1), drawn) if anywhere(cold) else drawn

@@ -50,7 +50,12 @@ def plain_sample(
     generator = check_generator(generator, len(rows))
     if isinstance(generator, list):
         each = zip(rows, generator, strict=True)
-        drawn = torch.cat([torch.multinomial(row, 1, generator=own) for row, own in each])
+        drawn = torch.cat([_multinomial(row, own) for row, own in each])
     else:
-        drawn = torch.multinomial(rows, 1, generator=generator)
+        drawn = _multinomial(rows, generator)
     return torch.where(cold, logits.argmax(-1), drawn.reshape(z.shape[:-1]))
+
+
+def _multinomial(rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    where = rows.device if generator is None else generator.device
+    return torch.multinomial(rows.to(where), 1, generator=generator).to(rows.device)

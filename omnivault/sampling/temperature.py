@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnivault._checks import at_least_float32, check_rows, check_temperature, some_values
+from omnivault._checks import (
+    anywhere,
+    at_least_float32,
+    check_rows,
+    check_temperature,
+    some_values,
+)
 from omnivault.sampling.distances import below_largest
 from omnivault.sampling.truncation import TRUNCATIONS, truncate
 
@@ -46,7 +52,7 @@ def apply_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
     divisor = check_temperature(temperature, logits)
     divided = (at_least_float32(logits) / divisor).to(logits.dtype)
     lost = ~divided.amax(-1).isfinite()
-    if bool(lost.any()):
+    if anywhere(lost):
         raise ValueError(
             f"logits {some_values(logits[lost])} divided by the temperature overflow "
             f"{logits.dtype}; subtract the largest first: logits - logits.amax(-1, keepdim=True)"

@@ -97,10 +97,10 @@ class _Constants(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in (torch.tensor, torch.as_tensor) and "device" in kwargs:
-            if torch.device(kwargs["device"]) == DEVICE and not isinstance(args[0], Tensor):
-                del kwargs["device"]
-                return OnDevice(func(*args, **kwargs))
+        constant = func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor)
+        if constant and torch.device(kwargs.get("device") or "cpu") == DEVICE:
+            del kwargs["device"]
+            return OnDevice(func(*args, **kwargs))
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             known = tuple(torch.tensor(i) if isinstance(i, list) else i for i in index)
