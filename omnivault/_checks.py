@@ -127,7 +127,7 @@ def check_temperature(
     if not isinstance(temperature, Tensor):
         number = check_number(temperature, "temperature", 0.7)
         if not (least <= number <= most or (zero and number == 0)):
-            raise _out_of_range(str(temperature), number > 0, dtype, zero)
+            raise _out_of_range(shown(temperature), number > 0, dtype, zero)
         return torch.tensor(number, dtype=dtype, device=z.device)
     if temperature.dtype is torch.bool or temperature.is_complex():
         raise TypeError(f"temperature must hold real numbers, got {shown(temperature)}")
@@ -179,7 +179,7 @@ def check_generator(
     ):
         raise TypeError(
             "generator must be a torch.Generator, a list with one for each row, or None, got "
-            f"{shown(generator)}"
+            f"{shown(generator)}; torch.Generator().manual_seed(42) makes one of a seed"
         )
     each = list(generator)
     if len(each) != rows:
@@ -187,6 +187,17 @@ def check_generator(
             f"{len(each)} generators for {rows} rows; give one for all rows, or one for each"
         )
     return each or None
+
+
+def check_end_token(end_token: int | Sequence[int] | None) -> list[int]:
+    """Return the tokens that end a sequence, none for None."""
+    if end_token is None:
+        return []
+    several = isinstance(end_token, Sequence) and not isinstance(end_token, str)
+    tokens = list(end_token) if isinstance(end_token, Sequence) and several else [end_token]
+    if not tokens:
+        raise ValueError("end_token must name a token, got []; None lets no token end a sequence")
+    return [check_integer(token, "end_token", 2) for token in tokens]  # type: ignore[arg-type]
 
 
 def check_number(value: float, name: str, example: float) -> float:
@@ -210,13 +221,6 @@ def check_integer(value: int, name: str, example: int) -> int:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
-
-
-def check_share(p: float) -> float:
-    share = check_number(p, "p", 0.9)
-    if not 0 < share <= 1:
-        raise ValueError(f"p must lie in (0, 1], got {p}; leave it out to keep every token")
-    return share
 
 
 def check_distribution(p: Tensor, dim: int) -> Tensor:

@@ -223,11 +223,11 @@ def beam_search(
     ids = _check_prompt(prompt, max_new_tokens, end_token)
     width = check_integer(width, "width", 4)
     if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}; 1 is greedy search")
+        raise ValueError(f"width must be at least 1, got {shown(width)}; 1 is greedy search")
     length_penalty = check_number(length_penalty, "length_penalty", 1.0)
     if not abs(length_penalty) <= 10:
         raise ValueError(
-            f"length_penalty must lie in [-10, 10], got {length_penalty}; 0 leaves it out"
+            f"length_penalty must lie in [-10, 10], got {shown(length_penalty)}; 0 leaves it out"
         )
 
     searches = [_Search(row, width, max_new_tokens, end_token, length_penalty) for row in ids]
@@ -337,7 +337,7 @@ def _call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
         raise ValueError(
             f"next_token_logits must return logits of shape ({len(ids)}, V) for ids of shape "
             f"{tuple(ids.shape)}, got "
-            f"{tuple(logits.shape) if isinstance(logits, Tensor) else repr(logits)}"
+            f"{tuple(logits.shape) if isinstance(logits, Tensor) else shown(logits)}"
         )
     check_rows(logits)
     return logits.to(ids.device)
@@ -352,7 +352,7 @@ def _check_prompt(prompt: Tensor, max_new_tokens: int, end_token: int | None) ->
             f"prompt must have the shape (N,) or (B, N), B >= 1, got {tuple(prompt.shape)}"
         )
     if check_integer(max_new_tokens, "max_new_tokens", 20) < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        raise ValueError(f"max_new_tokens must be at least 1, got {shown(max_new_tokens)}")
     if end_token is not None:
         check_integer(end_token, "end_token", 2)
     rows: Tensor = torch.atleast_2d(prompt)

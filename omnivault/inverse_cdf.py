@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, anywhere, check_generator, some_values
+from omnivault._checks import Generator, anywhere, check_generator, shown, some_values
 
 __all__ = ["BLOCK", "block_sums", "draw_rows", "inverse_cdf", "uniforms"]
 
@@ -46,7 +46,7 @@ def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
     Raises
     ------
     TypeError
-        ``weights`` is not float32 or float64.
+        ``weights`` is not a dense tensor of float32 or float64.
     ValueError
         ``weights`` has no last dimension or nothing in it, a weight is negative or nan, the sum
         of a row is zero or not finite, or the number of generators is not that of the rows.
@@ -63,8 +63,18 @@ def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
     >>> (drawn.bincount() / 40_000).round(decimals=2)
     tensor([0.0000, 0.7500, 0.2500])
     """
+    if not isinstance(weights, Tensor):
+        raise TypeError(
+            f"weights must be a tensor, got {shown(weights)}; torch.as_tensor(...) makes one"
+        )
     if weights.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"weights must be float32 or float64, got {weights.dtype}")
+        raise TypeError(
+            f"weights must be float32 or float64, got {weights.dtype}; try weights.float()"
+        )
+    if weights.layout is not torch.strided:
+        raise TypeError(
+            f"weights must be dense, got layout {weights.layout}; try weights.to_dense()"
+        )
     if weights.ndim == 0 or weights.shape[-1] == 0:
         raise ValueError(f"weights must have the shape (..., V), got {tuple(weights.shape)}")
     rows = weights.reshape(-1, weights.shape[-1])

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omnivault._checks import at_least_float32, check_integer, check_logits
+from omnivault._checks import at_least_float32, check_integer, check_logits, shown
 
 __all__ = ["SoftmaxStatistics", "block_statistics", "chunked_softmax", "combine"]
 
@@ -143,7 +143,7 @@ def chunked_softmax(z: Tensor, chunk_size: int, dim: int = -1) -> Tensor:
     check_logits(z, dim)
     chunk_size = check_integer(chunk_size, "chunk_size", 1024)
     if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        raise ValueError(f"chunk_size must be at least 1, got {shown(chunk_size)}; 1024 is common")
     # Converted once: gradients of the two passes are then added before they are rounded.
     chunks = torch.split(at_least_float32(z), min(chunk_size, z.shape[dim]), dim)
     blocks = (block_statistics(chunk, dim) for chunk in chunks)

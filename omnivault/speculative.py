@@ -10,8 +10,10 @@ values, so there is nothing here to compile or to vectorize but the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,15 +21,16 @@ from torch import Tensor
 from omnivault._checks import (
     Generator,
     at_least_float32,
+    check_end_token,
     check_generator,
     check_integer,
-    check_rows,
     check_temperature,
     shown,
     some_values,
 )
 from omnivault.inverse_cdf import inverse_cdf, uniforms
-from omnivault.softmax import softmax
+from omnivault.sampling.temperature import scaled
+from omnivault.sampling.truncation import in_order, truncate
 
 __all__ = ["SpeculativeText", "accept_or_redraw", "speculative_sequence"]
 
@@ -70,7 +73,7 @@ def accept_or_redraw(
     Returns
     -------
     tokens
-        Draws from p, int64 of shape ``(...)``.
+        Draws from p, int64 of shape ``(...)``, where p is.
     accepted
         Which of them are the drafted ones, bool of shape ``(...)``.
 
@@ -101,6 +104,7 @@ def accept_or_redraw(
             f"p, q and drafted must have the shapes (..., V), (..., V) and (...), got "
             f"{tuple(p.shape)}, {tuple(q.shape)} and {tuple(drafted.shape)}"
         )
+    q, drafted = q.to(p.device), drafted.to(p.device)  # the models may be on two devices
     outside = (drafted < 0) | (drafted >= p.shape[-1])
     if bool(outside.any()):
         raise ValueError(
@@ -130,6 +134,10 @@ def _distribution(p: Tensor, name: str) -> Tensor:
             f"{p.dtype if isinstance(p, Tensor) else shown(p)}; softmax(z.float()) makes one of "
             "logits z"
         )
+    if p.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {p.layout}; {name}.to_dense() makes one"
+        )
     half = p.dtype.itemsize < 4
     wide = at_least_float32(p)
     total = wide.sum(-1, keepdim=True)
@@ -152,8 +160,10 @@ def speculative_sequence(
     *,
     max_new_tokens: int,
     lookahead: int = 4,
+    end_token: int | Sequence[int] | None = None,
     temperature: float | Tensor = 1.0,
     generator: Generator = None,
+    **dials: Any,
 ) -> SpeculativeText:
     """Write a text with the distribution of the target, several tokens for each of its calls.
 
@@ -164,19 +174,24 @@ def speculative_sequence(
     Parameters
     ----------
     target, draft
-        From token ids ``(N,)`` to logits ``(N, V)`` of the tokens after each of them, of one
-        vocabulary, such as :meth:`omnivault.model.language_model.LanguageModel.logits`.
+        From token ids ``(N,)`` to logits ``(N, V)`` of the tokens after each of them, such as
+        :meth:`omnivault.model.language_model.LanguageModel.logits`.
     ids
         The prompt, int64 of shape ``(N,)``, N >= 1.
     max_new_tokens
-        How many tokens to write.
+        How many tokens to write at most.
     lookahead
         How many tokens the draft proposes in a round.
+    end_token
+        The token that ends the text, or several; None lets it grow to its full length.
     temperature
         T >= 0 of both models, a number, or a tensor with one for the only row; at 0 either takes
         its largest logit.
     generator
         Source of randomness, or a list of one for the only row. None takes PyTorch's global one.
+    **dials
+        Truncations of both models, as in :func:`omnivault.sampling.sample`: the text has the
+        distribution of the truncated target.
 
     Returns
     -------
@@ -186,10 +201,19 @@ def speculative_sequence(
     Raises
     ------
     TypeError
-        ``max_new_tokens`` or ``lookahead`` is not an int, or T is not a number.
+        ``ids`` is not int64, ``max_new_tokens``, ``lookahead`` or an end token is not an int, T is
+        not a number, or a model returns no tensor.
     ValueError
-        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, ``ids`` is not one row of
-        tokens, ``max_new_tokens`` or ``lookahead`` is not positive, or T is negative or not finite.
+        A model returns logits of another shape, a row of which holds nan or ``+inf`` or nothing but
+        ``-inf``; ``ids`` is not one row of tokens, ``max_new_tokens`` or ``lookahead`` is not
+        positive, T is negative or not finite, or a truncation is out of its range.
+
+    Notes
+    -----
+    Vocabularies may be padded to different sizes: beyond its own a model gives a token the
+    probability 0. So the target rejects what it does not know, and is not asked to read it. In the
+    first round, when its size is not known yet, it is asked, and if it raises ``IndexError`` asked
+    again without; a model on a GPU may not survive that, so cut its draft to the target's size.
 
     Examples
     --------
@@ -202,40 +226,83 @@ def speculative_sequence(
     >>> bad.ids.tolist(), bad.rounds
     ([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 10)
     """
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
+        raise TypeError(f"ids must be an int64 tensor of token ids, got {shown(ids)}")
     if ids.ndim != 1 or len(ids) == 0:
         raise ValueError(f"ids must have the shape (N,) with N >= 1, got {tuple(ids.shape)}")
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if check_integer(number, name, 4) < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+            raise ValueError(f"{name} must be at least 1, got {shown(number)}")
+    last_tokens = check_end_token(end_token)
     one_row = torch.zeros(1, 1, dtype=torch.float64)
     temperature = check_temperature(temperature, one_row, zero=True).reshape(())
     generator = check_generator(generator, 1)
+    dials = in_order(dials)
     end = len(ids) + max_new_tokens
+    known: float = math.inf  # the size of the target's vocabulary, from its first answer on
     proposed = accepted = rounds = 0
     while len(ids) < end:
         start = len(ids)
         q = []
         for _ in range(min(lookahead, end - start)):
-            q.append(_probabilities(draft(ids)[-1], temperature))
-            ids = torch.cat([ids, inverse_cdf(q[-1], generator=generator).reshape(1)])
-        p = _probabilities(target(ids)[start - 1 :], temperature)
+            q.append(_probabilities(_logits(draft, ids, "draft")[-1:], temperature, dials)[0])
+            token = inverse_cdf(q[-1], generator=generator)
+            ids = torch.cat([ids, token.reshape(1).to(ids.device)])
+            # Nothing follows an end, and nothing a token that is rejected for certain.
+            if int(token) in last_tokens or int(token) >= known:
+                break
+        read = ids[:-1] if int(ids[-1]) >= known else ids
+        p = _probabilities(_read(target, read, start)[start - 1 :], temperature, dials)
         rounds += 1
+        known = p.shape[-1]
+        p, q = _in_one_vocabulary(p, q)
         for n in range(len(q)):
             token, kept = accept_or_redraw(p[n], q[n], ids[start + n], generator=generator)
             proposed += 1
             accepted += int(kept)
             if not kept:
-                ids = torch.cat([ids[: start + n], token.reshape(1)])
+                ids = torch.cat([ids[: start + n], token.reshape(1).to(ids.device)])
                 break
         else:
-            if len(ids) < end:
-                ids = torch.cat([ids, inverse_cdf(p[-1], generator=generator).reshape(1)])
+            if len(ids) < end and int(ids[-1]) not in last_tokens:
+                token = inverse_cdf(p[-1], generator=generator)
+                ids = torch.cat([ids, token.reshape(1).to(ids.device)])
+        if int(ids[-1]) in last_tokens:
+            break
     return SpeculativeText(ids, proposed, accepted, rounds)
 
 
-def _probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    check_rows(logits)
-    logits = at_least_float32(logits)
-    if bool((check_temperature(temperature, logits, zero=True) == 0).all()):
-        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
-    return softmax(logits, temperature=temperature)
+def _logits(model: Logits, ids: Tensor, name: str) -> Tensor:
+    logits = model(ids)
+    shape = f"the {name} must return logits of the shape ({len(ids)}, V) for {len(ids)} tokens, got"
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{shape} {shown(logits)}")
+    if logits.ndim != 2 or len(logits) != len(ids):
+        raise ValueError(f"{shape} {tuple(logits.shape)}")
+    return logits
+
+
+def _read(target: Logits, ids: Tensor, start: int) -> Tensor:
+    """Ask the target, if it must be up to the first proposal that is no token of its own."""
+    try:
+        return _logits(target, ids, "target")
+    except IndexError:
+        size = _logits(target, ids[:start], "target").shape[-1]
+        unknown = (ids[start:] >= size).nonzero()
+        if len(unknown) == 0:
+            raise
+        return _logits(target, ids[: start + int(unknown[0])], "target")
+
+
+def _probabilities(logits: Tensor, temperature: Tensor, dials: Mapping[str, Any]) -> Tensor:
+    z, later, cold = scaled(logits, temperature, dials)
+    if bool(cold.all()):
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(z.dtype)
+    return truncate(z, later).softmax(-1)
+
+
+def _in_one_vocabulary(p: Tensor, q: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Give tokens that a model does not know the probability 0."""
+    size = max(rows.shape[-1] for rows in (p, *q))
+    pad = torch.nn.functional.pad
+    return pad(p, (0, size - p.shape[-1])), [pad(row, (0, size - len(row))) for row in q]

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omnivault import sampling
+from omnivault._checks import check_integer, shown
 from omnivault.decoding import beam_search, greedy_search
 from omnivault.model.language_model import GGUF, LanguageModel, load_language_model
 from omnivault.model.news import articles
@@ -89,7 +90,7 @@ def continuations(method: str) -> Tensor:
         ``method`` is not in :data:`METHODS`.
     """
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
     return load_file(RESULTS)[f"{method}/ids"].long()
 
 
@@ -105,7 +106,9 @@ def log_probs(writer: str) -> Tensor:
         ``writer`` is neither.
     """
     if writer not in METHODS and writer != "human":
-        raise ValueError(f"writer must be human or one of {', '.join(METHODS)}, got {writer!r}")
+        raise ValueError(
+            f"writer must be human or one of {', '.join(METHODS)}, got {shown(writer)}"
+        )
     return load_file(RESULTS)[f"{writer}/log_probs"]
 
 
@@ -126,8 +129,10 @@ def repeated_ngrams(ids: Tensor, n: int) -> Tensor:
 
     Raises
     ------
+    TypeError
+        ``n`` is not an int.
     ValueError
-        ``n`` is below 1 or above N.
+        ``ids`` is no tensor of this shape or holds no tokens, or ``n`` is below 1 or above N.
 
     Examples
     --------
@@ -158,13 +163,27 @@ def distinct_ngrams(ids: Tensor, n: int) -> float:
 def _check_rows(rows: Sequence[int]) -> list[int]:
     rows = list(rows)
     if not rows or not all(0 <= row < PROMPTS for row in rows):
-        raise ValueError(f"rows must be one or more numbers from 0 to {PROMPTS - 1}, got {rows}")
+        raise ValueError(
+            f"rows must be one or more numbers from 0 to {PROMPTS - 1}, got {shown(rows)}"
+        )
     return rows
 
 
 def _check_length(ids: Tensor, n: int) -> None:
-    if not 1 <= n <= ids.shape[1]:
-        raise ValueError(f"n must lie in [1, {ids.shape[1]}], the length of the texts, got {n}")
+    if not isinstance(ids, Tensor) or ids.ndim != 2:
+        got = tuple(ids.shape) if isinstance(ids, Tensor) else shown(ids)
+        raise ValueError(
+            f"ids must be a tensor of the shape (B, N), got {got}; ids[None] is (1, N)"
+        )
+    if 0 in ids.shape:
+        raise ValueError(
+            f"there must be texts with tokens, got ids of the shape {tuple(ids.shape)}; an empty "
+            "text has no n-gram"
+        )
+    if not 1 <= check_integer(n, "n", 4) <= ids.shape[1]:
+        raise ValueError(
+            f"n must lie in [1, {ids.shape[1]}], the length of the texts, got {shown(n)}"
+        )
 
 
 def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
@@ -191,7 +210,7 @@ def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
         ``method`` is none of them, or a number of ``rows`` is no prompt's.
     """
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
     rows = _check_rows(rows)
     prompts = human_texts(model)[rows, :PROMPT]
     next_token_logits = model.cached()

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, anywhere, check_rows, check_share
+from omnivault._checks import Generator, anywhere, check_rows
 from omnivault.inverse_cdf import draw_rows
-from omnivault.sampling.nucleus import draw_from_nucleus
+from omnivault.sampling.dials import share
+from omnivault.sampling.nucleus import draw_from_nucleus, for_rows
 from omnivault.sampling.temperature import scaled
 from omnivault.sampling.truncation import in_order, truncate
 
@@ -67,7 +68,9 @@ def sample(
         Source of randomness, or one for each row in order, so that what a row draws does not
         depend on the rows beside it. None takes PyTorch's global one.
     **dials
-        Truncations by name, such as ``top_k=40, top_p=0.9``; None leaves one out.
+        Truncations by name, such as ``top_k=40, top_p=0.9``: each a number, or a tensor of shape
+        ``(...)`` with one for each row. None leaves one out, for all rows; in a tensor ``top_k`` V,
+        ``top_n_sigma`` infinity, ``top_p`` and ``typical_p`` 1 and ``min_p`` 0 do.
 
     Returns
     -------
@@ -98,17 +101,21 @@ def sample(
     tensor([1, 1, 1, 1, 1])
     """
     z, later, cold = scaled(logits, temperature, in_order(dials))
-    z = z.reshape(-1, z.shape[-1])
     if set(later) <= {"top_p", "min_p"}:
         # The largest logit is 0 and stays, so min-p keeps the same before top-p and after it.
-        p = later.pop("top_p", None)
+        p = share(later.pop("top_p", 1.0), z, "top_p")
         weights = z.exp()
         drawable = truncate(z, later).exp() if later else weights
-        if p is None or check_share(p) == 1:
-            drawn = draw_rows(drawable, generator)
+        if isinstance(p, float) and p == 1:
+            drawn = draw_rows(_rows(drawable), generator)
         else:
-            drawn = draw_from_nucleus(z, weights, drawable, check_share(p), generator)
+            three = _rows(z), _rows(weights), _rows(drawable)
+            drawn = draw_from_nucleus(*three, for_rows(p, z.device), generator)
     else:
-        drawn = draw_rows(truncate(z, later).softmax(-1), generator)
+        drawn = draw_rows(_rows(truncate(z, later).softmax(-1)), generator)
     drawn = drawn.reshape(logits.shape[:-1])
     return torch.where(cold, logits.argmax(-1), drawn) if anywhere(cold) else drawn
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])

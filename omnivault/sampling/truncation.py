@@ -18,11 +18,10 @@ from torch import Tensor
 
 from omnivault._checks import (
     at_least_float32,
-    check_integer,
-    check_number,
     check_rows,
-    check_share,
+    shown,
 )
+from omnivault.sampling.dials import as_logits, cuts, number_of_tokens, reach, share
 from omnivault.sampling.distances import below_largest
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
@@ -67,7 +66,7 @@ def in_order(dials: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in dials if name not in TRUNCATIONS]
     if unknown:
         raise TypeError(
-            f"there is no truncation {unknown[0]!r}; there are {', '.join(TRUNCATIONS)}"
+            f"there is no truncation {shown(unknown[0])}; there are {', '.join(TRUNCATIONS)}"
         )
     return {name: dials[name] for name in TRUNCATIONS if dials.get(name) is not None}
 
@@ -87,7 +86,7 @@ def truncate(logits: Tensor, dials: Mapping[str, Any]) -> Tensor:
     values=(1, 2, 3, 5, 10, 20, 40, 100, 1000, 0),
     off=0,
 )
-def top_k(logits: Tensor, k: int) -> Tensor:
+def top_k(logits: Tensor, k: int | Tensor) -> Tensor:
     """Keep the k largest logits (Fan, Lewis and Dauphin, 2018).
 
     Parameters
@@ -95,7 +94,8 @@ def top_k(logits: Tensor, k: int) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     k
-        How many to keep, from 1 to V.
+        How many to keep, from 1 to V: an int, or an integer tensor of shape ``(...)`` with one for
+        each row. V keeps every token.
 
     Returns
     -------
@@ -105,9 +105,10 @@ def top_k(logits: Tensor, k: int) -> Tensor:
     Raises
     ------
     TypeError
-        ``logits`` is not a floating tensor, or ``k`` is not an int.
+        ``logits`` is not a floating tensor, or ``k`` holds no integers.
     ValueError
-        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``k`` is not in [1, V].
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``k`` is not in [1, V] or
+        has another shape.
 
     Examples
     --------
@@ -115,25 +116,27 @@ def top_k(logits: Tensor, k: int) -> Tensor:
     tensor([3., -inf, 2., 2.])
     """
     check_rows(logits)
-    k = check_integer(k, "k", 50)
-    if not 1 <= k <= logits.shape[-1]:
-        raise ValueError(
-            f"k must lie in [1, {logits.shape[-1]}], the size of the vocabulary, got {k}; "
-            "leave top-k out to keep every token"
-        )
-    smallest_kept = logits.topk(k).values[..., -1:]
+    k = number_of_tokens(k, logits, "top_k")
+    smallest_kept = _kth_largest(logits, k)
     return logits.masked_fill(logits < smallest_kept, -torch.inf)
+
+
+def _kth_largest(logits: Tensor, k: int | Tensor) -> Tensor:
+    if not isinstance(k, Tensor):
+        return logits.topk(k).values[..., -1:]
+    largest_k = logits.shape[-1] if k.is_meta or k.numel() == 0 else int(k.max())
+    return logits.topk(largest_k).values.gather(-1, k - 1)
 
 
 @truncation(
     label="top-n-sigma",
-    interval="(0, inf)",
+    interval="(0, inf]",
     keeps="logits at most n standard deviations below the largest",
     commutes=True,
     values=(0, 0.25, 0.5, 1, 1.5, 2, 3, 4),
     off=0,
 )
-def top_n_sigma(logits: Tensor, n: float) -> Tensor:
+def top_n_sigma(logits: Tensor, n: float | Tensor) -> Tensor:
     r"""Keep logits at most n standard deviations below the largest (Tang et al., 2024).
 
     The standard deviation is that of the logits of the row that are not ``-inf``, around their
@@ -145,7 +148,8 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     n
-        How many standard deviations, positive and finite.
+        How many standard deviations, positive: a number, or a tensor of shape ``(...)`` with one
+        for each row. Infinity keeps every token.
 
     Returns
     -------
@@ -155,10 +159,10 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     Raises
     ------
     TypeError
-        ``logits`` is not a floating tensor, or ``n`` is not a number.
+        ``logits`` is not a floating tensor, or ``n`` holds no numbers.
     ValueError
-        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``n`` is not positive and
-        finite.
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``n`` is not positive or
+        has another shape.
 
     Examples
     --------
@@ -166,9 +170,7 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     tensor([4., 3., -inf, -inf])
     """
     largest = check_rows(logits)
-    reach = check_number(n, "n", 1.0)
-    if not 0 < reach < float("inf"):
-        raise ValueError(f"n must lie in (0, inf), got {n}; leave it out to keep every token")
+    n = reach(n, logits, "top_n_sigma")
     # Shifted, so that the squares are of distances and not of levels; scaled, so that no square
     # overflows or vanishes.
     # Halved, if they might overflow.
@@ -176,11 +178,13 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     unit = torch.where(largest.abs() > 1, 2.0, 1.0).unsqueeze(-1)
     below = torch.where(kept, below_largest(logits, largest, unit), 0.0)
     farthest = below.amin(-1, keepdim=True).neg().clamp(min=torch.finfo(below.dtype).tiny)
-    share = below / farthest
+    distance = below / farthest
     count = kept.sum(-1, keepdim=True)
-    mean = share.sum(-1, keepdim=True) / count
-    square = torch.where(kept, share - mean, 0.0).square().sum(-1, keepdim=True) / count
-    return logits.masked_fill(~kept | (share < -reach * square.sqrt()), -torch.inf)
+    mean = distance.sum(-1, keepdim=True) / count
+    square = torch.where(kept, distance - mean, 0.0).square().sum(-1, keepdim=True) / count
+    # An infinity of no deviations is nan, which nothing is below.
+    removed = distance < -as_logits(n, distance) * square.sqrt()
+    return logits.masked_fill(~kept | removed, -torch.inf)
 
 
 @truncation(
@@ -191,7 +195,7 @@ def top_n_sigma(logits: Tensor, n: float) -> Tensor:
     values=(0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1),
     off=1,
 )
-def top_p(logits: Tensor, p: float) -> Tensor:
+def top_p(logits: Tensor, p: float | Tensor) -> Tensor:
     r"""Keep the nucleus: the most probable tokens, down to the one that brings the mass to p.
 
     Tokens are taken in falling order of probability while the mass before them is below p, so the
@@ -203,7 +207,8 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     p
-        The mass to reach, in (0, 1]; 1 keeps every token.
+        The mass to reach, in (0, 1]: a number, or a tensor of shape ``(...)`` with one for each
+        row. 1 keeps every token.
 
     Returns
     -------
@@ -213,9 +218,10 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     Raises
     ------
     TypeError
-        ``logits`` is not a floating tensor, or ``p`` is not a number.
+        ``logits`` is not a floating tensor, or ``p`` holds no numbers.
     ValueError
-        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1].
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1] or
+        has another shape.
 
     Notes
     -----
@@ -232,23 +238,23 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     tensor([0.5000, 0.2500, 0.0000, 0.1250])
     """
     check_rows(logits)
-    p = check_share(p)
+    p = share(p, logits, "top_p")
     ascending, order = at_least_float32(logits).sort(dim=-1, stable=True)
-    removed = ascending.softmax(-1).cumsum(-1) <= 1 - p
+    removed = ascending.softmax(-1).cumsum(-1) <= as_logits(1 - p, ascending)
     removed[..., -1] = False
-    removed &= p < 1
+    removed &= cuts(p, removed)
     return logits.masked_fill(removed.scatter(-1, order, removed), -torch.inf)
 
 
 @truncation(
     label="min-p",
-    interval="(0, 1]",
+    interval="[0, 1]",
     keeps="tokens at least p times as probable as the best",
     commutes=False,
     values=(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
     off=0,
 )
-def min_p(logits: Tensor, p: float) -> Tensor:
+def min_p(logits: Tensor, p: float | Tensor) -> Tensor:
     r"""Keep tokens at least p times as probable as the most probable one.
 
     In logits: those at most log(1/p) below the largest (Nguyen et al., 2025).
@@ -258,7 +264,8 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     p
-        The share of the largest probability that a token must reach, in (0, 1].
+        The share of the largest probability that a token must reach, in [0, 1]: a number, or a
+        tensor of shape ``(...)`` with one for each row. 0 keeps every token.
 
     Returns
     -------
@@ -268,9 +275,10 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     Raises
     ------
     TypeError
-        ``logits`` is not a floating tensor, or ``p`` is not a number.
+        ``logits`` is not a floating tensor, or ``p`` holds no numbers.
     ValueError
-        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1].
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in [0, 1] or
+        has another shape.
 
     Notes
     -----
@@ -284,13 +292,17 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     tensor([0.5000, 0.2500, 0.0000, 0.0000])
     """
     largest = check_rows(logits)
-    p = check_share(p)
+    exact = share(p, logits, "min_p", zero=True)
     probs = at_least_float32(logits).softmax(-1)
+    p = as_logits(exact, probs)
+    removed = probs < p * probs.amax(-1, keepdim=True)
     # A share so small may underflow, or a token that reaches it; a logarithm does not.
-    if p < torch.finfo(probs.dtype).tiny ** 0.5:
-        removed = below_largest(logits, largest) < math.log(p)
-    else:
-        removed = probs < p * probs.amax(-1, keepdim=True)
+    small = torch.finfo(probs.dtype).tiny ** 0.5
+    if isinstance(exact, Tensor):
+        far = below_largest(logits, largest) < as_logits(exact.log(), probs)
+        removed = torch.where((exact < small).to(far.device), far, removed)
+    elif exact < small:
+        removed = below_largest(logits, largest) < (math.log(exact) if exact else -torch.inf)
     return logits.masked_fill(removed, -torch.inf)
 
 
@@ -302,7 +314,7 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     values=(0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
     off=1,
 )
-def typical_p(logits: Tensor, p: float) -> Tensor:
+def typical_p(logits: Tensor, p: float | Tensor) -> Tensor:
     r"""Keep the locally typical tokens: those whose surprise is nearest to the entropy.
 
     Ordered by :math:`|-\log p_i - H|`, tokens are kept until their mass reaches p, together with
@@ -314,7 +326,8 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     logits
         Shape ``(..., V)``, floating.
     p
-        The mass to reach, in (0, 1]; 1 keeps every token.
+        The mass to reach, in (0, 1]: a number, or a tensor of shape ``(...)`` with one for each
+        row. 1 keeps every token.
 
     Returns
     -------
@@ -324,9 +337,10 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     Raises
     ------
     TypeError
-        ``logits`` is not a floating tensor, or ``p`` is not a number.
+        ``logits`` is not a floating tensor, or ``p`` holds no numbers.
     ValueError
-        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1].
+        A row of logits holds nan or ``+inf`` or nothing but ``-inf``, or ``p`` is not in (0, 1] or
+        has another shape.
 
     Notes
     -----
@@ -341,13 +355,13 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
     tensor([0.0000, 0.3000, 0.0000, 0.0000, 0.0000])
     """
     check_rows(logits)
-    p = check_share(p)
+    p = share(p, logits, "typical_p")
     z = at_least_float32(logits)
     log_probs = z.log_softmax(-1)
     entropy = -(log_probs.exp() * log_probs).nansum(-1, keepdim=True)
     distance, order = (-log_probs - entropy).abs().sort(dim=-1, stable=True)
     left = z.gather(-1, order).softmax(-1).flip(-1).cumsum(-1).flip(-1)
-    last = (left > 1 - p).sum(-1, keepdim=True).sub(1).clamp(min=0)
+    last = (left > as_logits(1 - p, z)).sum(-1, keepdim=True).sub(1).clamp(min=0)
     removed = distance > distance.gather(-1, last)
-    removed &= p < 1
+    removed &= cuts(p, removed)
     return logits.masked_fill(removed.scatter(-1, order, removed), -torch.inf)

@@ -299,3 +299,46 @@ def test_a_temperature_may_be_on_another_device(call: Callable[..., Tensor]) -> 
             assert torch.equal(back(found), call(Z, t))
     with fake_device():
         assert not isinstance(call(Z, on_device(EACH)), OnDevice)
+
+
+@pytest.mark.parametrize("where", ["target", "draft", "both"])
+def test_models_may_be_on_two_devices_and_the_text_is_where_the_prompt_is(where: str) -> None:
+    def model(table: Tensor, device: bool) -> Callable[[Tensor], Tensor]:
+        rows = on_device(table) if device else table
+        return lambda ids: rows[ids.tolist()]
+
+    def write(target: bool, draft: bool, prompt: Tensor) -> Tensor:
+        return speculative.speculative_sequence(
+            model(TABLE, target),
+            model(TABLE.flip(0), draft),
+            prompt,
+            max_new_tokens=20,
+            generator=torch.Generator().manual_seed(5),
+        ).ids
+
+    expected = write(False, False, PROMPT[1])
+    with fake_device():
+        on = where in ("target", "both"), where in ("draft", "both")
+        found = write(*on, PROMPT[1])
+        beside = write(*on, on_device(PROMPT[1]))
+    assert torch.equal(found, expected)
+    assert torch.equal(back(beside), expected)
+
+
+@pytest.mark.parametrize("decode", ["greedy", "sample", "beam"])
+def test_sequences_are_where_the_prompt_is(decode: str) -> None:
+    decoders: dict[str, Callable[..., Tensor]] = {
+        "greedy": dec.greedy_search,
+        "sample": lambda *a, **k: dec.sample_sequence(
+            *a, generator=torch.Generator().manual_seed(5), **k
+        ),
+        "beam": lambda *a, **k: dec.beam_search(*a, width=3, **k).ids,
+    }
+    write = decoders[decode]
+    expected = write(follows(TABLE), PROMPT, max_new_tokens=5)
+    with fake_device():
+        elsewhere = on_device(TABLE)
+        found = write(lambda ids: elsewhere[ids[:, -1].tolist()], PROMPT, max_new_tokens=5)
+        other = write(lambda ids: TABLE[ids[:, -1].tolist()], on_device(PROMPT), max_new_tokens=5)
+    assert torch.equal(found, expected)
+    assert torch.equal(back(other), expected)

@@ -299,19 +299,19 @@ HUGE = torch.finfo(torch.float32).max
         (
             torch.tensor([1, 2]),
             TypeError,
-            "weights must be float32 or float64, got torch.int64",
+            "weights must be float32 or float64, got torch.int64; try weights.float()",
             torch.tensor([1.0, 2.0]),
         ),
         (
             torch.ones(3, dtype=torch.float16),
             TypeError,
-            "weights must be float32 or float64, got torch.float16",
+            "weights must be float32 or float64, got torch.float16; try weights.float()",
             torch.ones(3, dtype=torch.float64),
         ),
         (
             torch.ones(3, dtype=torch.bfloat16),
             TypeError,
-            "weights must be float32 or float64, got torch.bfloat16",
+            "weights must be float32 or float64, got torch.bfloat16; try weights.float()",
             torch.ones(3),
         ),
         (

@@ -108,9 +108,9 @@ FOR_EACH = "for 2 rows; give one for all rows, or one for each"
             "temperature must be a number or have the shape (2,) of the rows, got (3,)",
         ),
         ("temperature", -1.0, 0.5, "temperature must be >= 0, got -1.0"),
-        ("top_k", 4, 3, "k must lie in [1, 3], the size of the vocabulary, got 4"),
-        ("top_p", 0, 1, "p must lie in (0, 1], got 0"),
-        ("min_p", 1.5, 0.5, "p must lie in (0, 1], got 1.5"),
+        ("top_k", 4, 3, "top_k must lie in [1, 3], the size of the vocabulary, got 4"),
+        ("top_p", 0, 1, "top_p must lie in (0, 1], got 0"),
+        ("min_p", 1.5, 0.5, "min_p must lie in [0, 1], got 1.5"),
     ],
 )
 def test_sample_sequence_rejects(name: str, bad: Any, good: Any, message: str) -> None:

@@ -24,7 +24,7 @@ from omnivault.sampling import (
 from tests.package.sampling.common import INF, NAN, Truncation, generator
 
 ROW = torch.tensor([0.5, 1.5])
-SHARE = "p must lie in (0, 1], got {}; leave it out to keep every token"
+SHARE = "{name} must lie in (0, 1], got {}; 1 keeps every token"
 REMEDY = (
     "; convert the logits with z.double(), or take the limit: the largest logit for T -> 0, the "
     "uniform distribution for T -> infinity"
@@ -83,25 +83,22 @@ def test_logits_without_a_softmax_are_shown(bad: Any, error: type[Exception], me
 
 
 def k_message(k: int) -> str:
-    return (
-        f"k must lie in [1, 2], the size of the vocabulary, got {k}; leave top-k out to keep every "
-        "token"
-    )
+    return f"top_k must lie in [1, 2], the size of the vocabulary, got {k}; 2 keeps every token"
 
 
 BAD_K: list[tuple[Any, type[Exception], str]] = [
     (0, ValueError, k_message(0)),
     (-1, ValueError, k_message(-1)),
     (3, ValueError, k_message(3)),
-    (1.0, TypeError, "k must be an int such as 50, got 1.0"),
-    (True, TypeError, "k must be an int such as 50, got True"),
-    ("1", TypeError, "k must be an int such as 50, got '1'"),
+    (1.0, TypeError, "top_k must be an int such as 50, got 1.0"),
+    (True, TypeError, "top_k must be an int such as 50, got True"),
+    ("1", TypeError, "top_k must be an int such as 50, got '1'"),
 ]
 BAD_P: list[tuple[Any, type[Exception], str]] = [
-    *((p, ValueError, SHARE.format(p)) for p in (0, -0.5, 1.5, 1 + 2**-52, NAN, INF)),
-    ("0.9", TypeError, "p must be a number such as 0.9, got '0.9'"),
-    (True, TypeError, "p must be a number such as 0.9, got True"),
-    (1j, TypeError, "p must be a number such as 0.9, got 1j"),
+    *((p, ValueError, SHARE.replace("{}", str(p))) for p in (0, -0.5, 1.5, 1 + 2**-52, NAN, INF)),
+    ("0.9", TypeError, "{name} must be a number such as 0.9, got '0.9'"),
+    (True, TypeError, "{name} must be a number such as 0.9, got True"),
+    (1j, TypeError, "{name} must be a number such as 0.9, got 1j"),
 ]
 
 
@@ -113,12 +110,17 @@ def first_in_nucleus(z: Tensor, p: Any) -> Tensor:
     ("function", "bad", "error", "message", "good"),
     [
         *((top_k, *row, k) for row in BAD_K for k in (1, 2)),
-        *((f, *row, 1e-9) for row in BAD_P for f in (top_p, min_p, typical_p, first_in_nucleus)),
+        *((f, *row, 1e-9) for row in BAD_P for f in (top_p, typical_p, first_in_nucleus)),
+        *((min_p, *row, good) for row in BAD_P[1:] for good in (1e-9, 0)),
     ],
 )
 def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
     function: Truncation, bad: Any, error: type[Exception], message: str, good: float
 ) -> None:
+    name = "p" if function is first_in_nucleus else function.__name__
+    message = message.format(name=name)
+    if function is min_p:
+        message = message.replace("(0, 1]", "[0, 1]").replace("1 keeps", "0 keeps")
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         function(ROW, bad)
     function(ROW, good)

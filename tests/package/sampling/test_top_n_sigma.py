@@ -117,11 +117,11 @@ def test_any_real_number_is_a_number_of_deviations(n: Any) -> None:
     ("bad", "error", "message"),
     [
         *(
-            (n, ValueError, f"n must lie in (0, inf), got {n}; leave it out to keep every token")
-            for n in (0, -1.0, NAN, INF)
+            (n, ValueError, f"top_n_sigma must lie in (0, inf], got {n}; inf keeps every token")
+            for n in (0, -1.0, NAN)
         ),
-        ("1", TypeError, "n must be a number such as 1.0, got '1'"),
-        (True, TypeError, "n must be a number such as 1.0, got True"),
+        ("1", TypeError, "top_n_sigma must be a number such as 1.0, got '1'"),
+        (True, TypeError, "top_n_sigma must be a number such as 1.0, got True"),
     ],
 )
 def test_numbers_that_are_no_distance_are_shown(
@@ -130,5 +130,6 @@ def test_numbers_that_are_no_distance_are_shown(
     z = torch.tensor([1.0, 0.0])
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         top_n_sigma(z, bad)
+    assert torch.equal(top_n_sigma(z, INF), z)
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         sample(z, top_n_sigma=bad)

@@ -1,0 +1,308 @@
+"""What a request asks for besides a text: an end, truncations, models of two vocabularies."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+import scipy.stats
+import torch
+from torch import Tensor
+
+from omnivault import speculative
+from omnivault.sampling import min_p, top_k, top_n_sigma, top_p, typical_p
+from omnivault.speculative import speculative_sequence
+from tests.package.speculative.common import FALSE_ALARM, generator
+from tests.support.strategies import unit
+
+Model = Callable[[Tensor], Tensor]
+Law = dict[tuple[int, ...], float]
+CUTS = {"top_k": top_k, "top_n_sigma": top_n_sigma, "top_p": top_p, "min_p": min_p}
+
+
+def logits(seed: int, vocabulary: int, rows: int = 6) -> Tensor:
+    return torch.randn(rows, vocabulary, generator=generator(seed), dtype=torch.float64)
+
+
+def table(seed: int, vocabulary: int) -> Model:
+    """The next token depends on the last one; six of them can be read, whatever the vocabulary."""
+    rows = logits(seed, vocabulary)
+    return lambda ids: rows[ids]
+
+
+def texts(
+    rows: Tensor, prompt: int, steps: int, ends: Sequence[int], temperature: float, **dials: float
+) -> Law:
+    """Every text with its probability under the truncated target, by the definitions."""
+    cut = rows
+    for name in ("top_k", "top_n_sigma"):
+        cut = CUTS[name](cut, dials[name]) if name in dials else cut  # type: ignore[operator]
+    cut = cut / temperature
+    for name in ("top_p", "min_p"):
+        cut = CUTS[name](cut, dials[name]) if name in dials else cut  # type: ignore[operator]
+    if "typical_p" in dials:
+        cut = typical_p(cut, dials["typical_p"])
+    law: Law = {(): 1.0}
+    for _ in range(steps):
+        longer: Law = {}
+        for text, chance in law.items():
+            if text and text[-1] in ends:
+                longer[text] = chance
+                continue
+            after = cut[text[-1] if text else prompt].softmax(-1).tolist()
+            longer |= {(*text, x): chance * q for x, q in enumerate(after) if q}
+        law = longer
+    return law
+
+
+class Branches:
+    """Every choice in turn: run again and again, each time along another path."""
+
+    def __init__(self) -> None:
+        self.path: list[int] = []
+        self.chance, self.depth = 1.0, 0
+
+    def runs(self) -> Iterator[None]:
+        while True:
+            self.chance, self.depth = 1.0, 0
+            self.widths: list[int] = []
+            yield
+            while self.path and self.path[-1] + 1 == self.widths[len(self.path) - 1]:
+                self.path.pop()
+            if not self.path:
+                return
+            self.path[-1] += 1
+
+    def choose(self, chances: list[float]) -> int:
+        """Take the next option that has a chance."""
+        options = [i for i, chance in enumerate(chances) if chance > 0]
+        if self.depth == len(self.path):
+            self.path.append(0)
+        self.widths.append(len(options))
+        option = options[self.path[self.depth]]
+        self.chance *= chances[option] / math.fsum(chances)
+        self.depth += 1
+        return option
+
+
+def exact_law(target: Model, draft: Model, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Law:
+    """The law of what is written, over all draws and all decisions."""
+    branches = Branches()
+
+    def draw(row: Tensor, **_: Any) -> Tensor:
+        return torch.tensor(branches.choose(row.tolist()))
+
+    def accept(p: Tensor, q: Tensor, drafted: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        x = int(drafted)
+        chance = min(1.0, float(p[x] / q[x]))
+        if branches.choose([chance, 1 - chance]) == 0:
+            return drafted, torch.tensor(True)
+        rest = [max(0.0, a - b) for a, b in zip(p.tolist(), q.tolist(), strict=True)]
+        return torch.tensor(branches.choose(rest)), torch.tensor(False)
+
+    monkeypatch.setattr(speculative, "inverse_cdf", draw)
+    monkeypatch.setattr(speculative, "accept_or_redraw", accept)
+    law: Law = defaultdict(float)
+    for _ in branches.runs():
+        text = speculative_sequence(target, draft, torch.tensor([0]), **settings)
+        law[tuple(text.ids.tolist()[1:])] += branches.chance
+    return law
+
+
+def assert_same_law(found: Law, expected: Law) -> None:
+    # Products and sums of some hundred numbers, each to some 30 units of rounding.
+    off = 2**12 * unit(torch.float64)
+    assert set(found) <= set(expected)
+    for text, chance in expected.items():
+        assert found.get(text, 0.0) == pytest.approx(chance, rel=off, abs=off)
+
+
+@pytest.mark.parametrize("lookahead", [1, 2])
+@pytest.mark.parametrize(
+    ("ends", "sizes", "dials"),
+    [
+        pytest.param([0], (3, 3), {}, id="an end"),
+        pytest.param([0, 2], (3, 3), {}, id="two ends"),
+        pytest.param([], (3, 3), {"top_k": 2}, id="top-k"),
+        pytest.param([1], (3, 3), {"top_p": 0.7}, id="top-p and an end"),
+        pytest.param([], (3, 3), {"min_p": 0.4, "top_n_sigma": 2.0}, id="two truncations"),
+        pytest.param([], (3, 3), {"typical_p": 0.5}, id="typical"),
+        pytest.param([], (2, 4), {}, id="the draft knows more"),
+        pytest.param([], (4, 2), {}, id="the target knows more"),
+        pytest.param([1], (2, 3), {"top_p": 0.8}, id="all of it"),
+    ],
+)
+def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
+    ends: list[int],
+    sizes: tuple[int, int],
+    dials: dict[str, float],
+    lookahead: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = exact_law(
+        table(1, sizes[0]),
+        table(2, sizes[1]),
+        monkeypatch,
+        max_new_tokens=3,
+        lookahead=lookahead,
+        end_token=ends or None,
+        temperature=1.5,
+        **dials,
+    )
+    expected = texts(logits(1, sizes[0]), 0, 3, ends, 1.5, **dials)
+    assert len(expected) > 2
+    assert_same_law(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("ends", "sizes", "dials"),
+    [
+        ([2], (3, 3), {"top_p": 0.9}),
+        ([], (3, 5), {"min_p": 0.2}),
+        ([0, 1], (4, 3), {"top_k": 3}),
+    ],
+)
+def test_texts_that_are_drawn_have_it_too(
+    ends: list[int], sizes: tuple[int, int], dials: dict[str, float]
+) -> None:
+    n, g = 800, generator(1)
+    drawn = [
+        tuple(
+            speculative_sequence(
+                table(3, sizes[0]),
+                table(4, sizes[1]),
+                torch.tensor([0]),
+                max_new_tokens=3,
+                lookahead=2,
+                end_token=ends or None,
+                generator=g,
+                **dials,
+            ).ids.tolist()[1:]
+        )
+        for _ in range(n)
+    ]
+    expected = texts(logits(3, sizes[0]), 0, 3, ends, 1.0, **dials)
+    assert set(drawn) <= set(expected)
+    large = [text for text, chance in expected.items() if n * chance >= 5]
+    observed, due = [drawn.count(text) for text in large], [n * expected[text] for text in large]
+    if len(large) < len(expected):
+        observed, due = [*observed, n - sum(observed)], [*due, n - sum(due)]
+    assert scipy.stats.chisquare(observed, due).pvalue > FALSE_ALARM
+
+
+def cycle(size: int) -> Model:
+    """After each token comes the next, for certain."""
+    rows = torch.full((size, size), -math.inf).masked_fill(torch.eye(size).roll(1, 1) > 0, 0.0)
+    return lambda ids: rows[ids]
+
+
+@pytest.mark.parametrize("lookahead", [1, 2, 3, 4, 7])
+def test_a_text_ends_with_the_first_end_and_nobody_writes_on(lookahead: int) -> None:
+    read: list[int] = []
+
+    def target(ids: Tensor) -> Tensor:
+        read.append(len(ids))
+        return cycle(9)(ids)
+
+    text = speculative_sequence(
+        target, cycle(9), torch.tensor([0]), max_new_tokens=30, lookahead=lookahead, end_token=5
+    )
+    assert text.ids.tolist() == [0, 1, 2, 3, 4, 5]
+    assert text.proposed == text.accepted == 5 - 5 // (lookahead + 1)
+    assert max(read) <= 6
+    several = speculative_sequence(
+        target, cycle(9), torch.tensor([0]), max_new_tokens=30, end_token=(7, 3)
+    )
+    assert several.ids.tolist() == [0, 1, 2, 3]
+
+
+def test_an_end_in_the_prompt_ends_nothing() -> None:
+    text = speculative_sequence(
+        cycle(4), cycle(4), torch.tensor([2, 0, 3]), max_new_tokens=6, end_token=[3]
+    )
+    assert text.ids.tolist() == [2, 0, 3, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("lookahead", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_target_is_not_asked_to_read_what_it_does_not_know(lookahead: int, seed: int) -> None:
+    """Its table has a row for each of its own three tokens, and the draft mostly writes others."""
+    rows = torch.randn(3, 3, generator=generator(seed))
+    text = speculative_sequence(
+        lambda ids: rows[ids],
+        lambda ids: torch.tensor([0.0, 0.0, 0.0, 2.0, 2.0]).expand(len(ids), 5),
+        torch.tensor([0]),
+        max_new_tokens=12,
+        lookahead=lookahead,
+        generator=generator(seed),
+    )
+    assert len(text.ids) == 13
+    assert int(text.ids.max()) < 3
+
+
+def test_an_error_of_the_target_for_tokens_that_it_knows_is_its_own() -> None:
+    def broken(ids: Tensor) -> Tensor:
+        if len(ids) > 1:
+            raise IndexError("of its own")
+        return torch.zeros(len(ids), 3)
+
+    with pytest.raises(IndexError, match=r"^of its own$"):
+        speculative_sequence(
+            broken, lambda ids: torch.zeros(len(ids), 3), torch.tensor([0]), max_new_tokens=4
+        )
+
+
+def test_dials_that_leave_one_token_write_the_greedy_text() -> None:
+    target, draft = table(1, 6), table(2, 6)
+    greedy = [0]
+    for _ in range(10):
+        greedy.append(int(target(torch.tensor(greedy[-1])).argmax()))
+    settings: list[dict[str, Any]] = [
+        {"top_k": 1},
+        {"top_p": 1e-6},
+        {"min_p": 1.0},
+        {"top_k": torch.tensor([1])},
+        {"temperature": 0, "typical_p": 0.1},
+    ]
+    for dials in settings:
+        text = speculative_sequence(
+            target, draft, torch.tensor([0]), max_new_tokens=10, generator=generator(), **dials
+        )
+        assert text.ids.tolist() == greedy
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ({"top_q": 1}, TypeError, "there is no truncation 'top_q'; there are top_k, "),
+        ({"top_p": 1.5}, ValueError, r"top_p must lie in \(0, 1\], got 1.5; 1 keeps every token"),
+        ({"end_token": 1.5}, TypeError, "end_token must be an int such as 2, got 1.5"),
+        (
+            {"end_token": []},
+            ValueError,
+            r"end_token must name a token, got \[\]; None lets no token",
+        ),
+        ({"end_token": "ab"}, TypeError, "end_token must be an int such as 2, got 'ab'"),
+        ({"end_token": [1, None]}, TypeError, "end_token must be an int such as 2, got None"),
+    ],
+)
+def test_a_request_that_cannot_be_is_shown(
+    bad: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        speculative_sequence(table(1, 6), table(2, 6), torch.tensor([0]), max_new_tokens=2, **bad)
+
+
+def test_all_texts_are_counted_once() -> None:
+    """The oracle itself: two choices of three are nine paths, whose chances sum to one."""
+    branches, paths = Branches(), []
+    for _ in branches.runs():
+        paths.append(
+            (*(branches.choose([0.5, 0.0, 0.25, 0.25]) for _ in range(2)), branches.chance)
+        )
+    assert [path[:2] for path in paths] == list(product((0, 2, 3), repeat=2))
+    assert math.fsum(path[2] for path in paths) == 1
