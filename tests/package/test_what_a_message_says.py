@@ -31,7 +31,8 @@ P = Z.softmax(-1)
 PROMPT = torch.tensor([0])
 TOKENS = torch.tensor([0, 1])
 HUGE = 10**400
-LONG = list(range(100_000))
+MISSPELT: dict[str, Any] = {"top_" + 1000 * "q": 1}
+LONG: Any = list(range(100_000))
 
 
 def rows(ids: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: inverse_cdf(LONG),
         TypeError,
         "got [0, 1, 2, 3, 4, 5, ...]",
-    ),  # type: ignore[arg-type]
+    ),
     "sparse weights": (
         lambda: inverse_cdf(torch.eye(2).to_sparse()),
         TypeError,
@@ -119,14 +120,14 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: top_p(Z, LONG),
         TypeError,
         "top_p must be a number such as 0.9, got [0,",
-    ),  # type: ignore[arg-type]
+    ),
     "a truncation of a long name": (
-        lambda: sample(Z, **{"top_" + 1000 * "q": 1}),
+        lambda: sample(Z, **MISSPELT),
         TypeError,
         "there is no truncation 'top_qqq",
     ),
     "a list of tokens": (
-        lambda: in_nucleus(Z, LONG, 0.9),  # type: ignore[arg-type]
+        lambda: in_nucleus(Z, LONG, 0.9),
         TypeError,
         "tokens must be an int64 tensor, got [0, 1, 2, 3, 4, 5, ...]",
     ),
@@ -151,7 +152,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "max_new_tokens must be at least 1, got -1000",
     ),
     "a model that returns a list": (
-        lambda: greedy_search(lambda ids: LONG, PROMPT, max_new_tokens=1),  # type: ignore[arg-type, return-value]
+        lambda: greedy_search(lambda ids: LONG, PROMPT, max_new_tokens=1),
         ValueError,
         "next_token_logits must return logits of shape (1, V) for ids of shape (1, 1), got [0, 1,",
     ),

@@ -35,15 +35,15 @@ def table(seed: int, vocabulary: int) -> Model:
 
 
 def texts(
-    rows: Tensor, prompt: int, steps: int, ends: Sequence[int], temperature: float, **dials: float
+    rows: Tensor, prompt: int, steps: int, ends: Sequence[int], temperature: float, **dials: Any
 ) -> Law:
     """Every text with its probability under the truncated target, by the definitions."""
     cut = rows
     for name in ("top_k", "top_n_sigma"):
-        cut = CUTS[name](cut, dials[name]) if name in dials else cut  # type: ignore[operator]
+        cut = CUTS[name](cut, dials[name]) if name in dials else cut
     cut = cut / temperature
     for name in ("top_p", "min_p"):
-        cut = CUTS[name](cut, dials[name]) if name in dials else cut  # type: ignore[operator]
+        cut = CUTS[name](cut, dials[name]) if name in dials else cut
     if "typical_p" in dials:
         cut = typical_p(cut, dials["typical_p"])
     law: Law = {(): 1.0}
