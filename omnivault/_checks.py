@@ -305,6 +305,14 @@ def some_values(z: Tensor, most: int = 6) -> str:
 
 
 class _Shown(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write an integer of more than 4,300 digits.
+        digits = int(x.bit_length() / math.log2(10))
+        sign = "a negative" if x < 0 else "an"
+        return (
+            f"{sign} int of some {digits} digits" if digits > 4000 else super().repr_int(x, level)
+        )
+
     def repr1(self, x: Any, level: int) -> str:
         if not isinstance(x, Tensor):
             return super().repr1(x, level)

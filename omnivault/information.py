@@ -70,7 +70,7 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     tensor(0.6931)
     """
     p32 = check_distribution(p, dim)
-    return -(p32 * _log(p32)).sum(dim).to(p.dtype)
+    return (-(p32 * _log(p32)).sum(dim)).to(p.dtype)
 
 
 def entropy_from_logits(z: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0) -> Tensor:
@@ -100,7 +100,7 @@ def entropy_from_logits(z: Tensor, dim: int = -1, *, temperature: float | Tensor
     """
     check_logits(z, dim)
     p, log_p = _both(at_least_float32(z), dim, temperature)
-    return -(p * _finite(log_p)).sum(dim).to(z.dtype)
+    return (-(p * _finite(log_p)).sum(dim)).to(z.dtype)
 
 
 def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -329,5 +329,6 @@ def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
             f"p of shape {tuple(p.shape)} and q of shape {tuple(q.shape)} must have as many "
             f"outcomes along dim {dim} and broadcast otherwise; add dimensions with unsqueeze"
         )
-    wide = torch.promote_types(torch.result_type(p, q), torch.float32)
+    dtype = torch.result_type(p, q)
+    wide = torch.float32 if dtype.itemsize < 4 else dtype
     return p.to(wide), q.to(wide)

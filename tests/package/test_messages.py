@@ -16,6 +16,8 @@ SHOWN: dict[str, tuple[Any, str]] = {
     "a number": (42, "42"),
     "a short list": ([1.0, 2.0], "[1.0, 2.0]"),
     "six numbers": (list(range(6)), "[0, 1, 2, 3, 4, 5]"),
+    "a huge number": (10**5000, "an int of some 5000 digits"),
+    "a large number": (-(10**40), "-1" + 40 * "0"),
     "a long list": (list(range(200_000)), "[0, 1, 2, 3, 4, 5, ...]"),
     "a scalar tensor": (torch.tensor(True), "tensor(True)"),
     "a tensor": (torch.tensor([1, 2]), "tensor([1, 2])"),

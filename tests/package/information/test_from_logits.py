@@ -146,6 +146,18 @@ def test_dtype_shape_and_dimension(dtype: torch.dtype) -> None:
     assert kl_divergence_from_logits(z.double(), w).dtype is torch.float64
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_eight_bits_are_computed_in_float32(name: str) -> None:
+    dtype = getattr(torch, name)
+    p, q = torch.tensor([0.5, 0.5]).to(dtype), torch.tensor([0.75, 0.25]).to(dtype)
+    for measure in (entropy, entropy_from_logits):
+        assert measure(p).dtype is dtype
+        assert torch.equal(measure(p).float(), measure(p.float()).to(dtype).float())
+    for pair in (cross_entropy, kl_divergence, kl_divergence_from_logits):
+        assert pair(p, q).dtype is dtype
+        assert torch.equal(pair(p, q).float(), pair(p.float(), q.float()).to(dtype).float())
+
+
 def closed_form_gradient(z: Tensor) -> Tensor:
     p, log_p = softmax(z), log_softmax(z)
     finite = log_p.masked_fill(log_p == -INF, 0.0)
