@@ -24,7 +24,8 @@ function                      float16 bfloat16 float32 float64
 
 Two things are left out. A case counts for a format that holds its numbers, if the result is at
 least the smallest normal number of it. And a gap between two logits that is no number of the format
-is rounded first, which moves a probability by as many units as half the gap is large.
+is rounded first, by its shift and by the division, which moves a probability by up to twice as many
+units as the gap is large.
 """
 
 from __future__ import annotations

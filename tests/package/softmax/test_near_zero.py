@@ -98,7 +98,7 @@ def test_the_smallest_temperature_with_flushed_subnormals(dtype: torch.dtype) ->
     tiny = torch.finfo(dtype).tiny
     z = torch.tensor([0.0, -tiny], dtype=dtype)
     expected = as_double([1 / (1 + mp.exp(-1)), 1 / (1 + mp.exp(1))])
-    flushes = torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # a processor that cannot gives the same numbers
     try:
         p = softmax(z, temperature=tiny)
         far = softmax(torch.tensor([5.0, 4.0], dtype=dtype), temperature=tiny)
@@ -106,5 +106,3 @@ def test_the_smallest_temperature_with_flushed_subnormals(dtype: torch.dtype) ->
         torch.set_flush_denormal(False)
     assert_within(p, expected, 32 * unit(dtype))
     assert far.tolist() == [1.0, 0.0]
-    # On a processor that cannot flush them the numbers are the same.
-    assert flushes in (True, False)
