@@ -31,7 +31,12 @@ P = Z.softmax(-1)
 PROMPT = torch.tensor([0])
 TOKENS = torch.tensor([0, 1])
 HUGE = 10**400
-LONG = list(range(100_000))
+ARRAY: Any = np.ones((2, 3))
+SEEDED: Any = 42
+HALF: Any = 1.5
+LONG_NAME: Any = {"top_" + 1000 * "q": 1}
+LONG: Any = list(range(100_000))
+LONG_TEXTS: Any = [LONG]
 
 
 def rows(ids: Tensor) -> Tensor:
@@ -54,7 +59,7 @@ SEED = (
 )
 CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an array for weights": (
-        lambda: inverse_cdf(np.ones((2, 3))),  # type: ignore[arg-type]
+        lambda: inverse_cdf(ARRAY),
         TypeError,
         "weights must be a tensor, got array([[1., 1., 1.], [1., 1., 1.]]); "
         "torch.as_tensor(...) makes one",
@@ -63,7 +68,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: inverse_cdf(LONG),
         TypeError,
         "got [0, 1, 2, 3, 4, 5, ...]",
-    ),  # type: ignore[arg-type]
+    ),
     "sparse weights": (
         lambda: inverse_cdf(torch.eye(2).to_sparse()),
         TypeError,
@@ -77,17 +82,17 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     **{
         f"a seed for {name}": (call, TypeError, SEED)
         for name, call in {
-            "inverse_cdf": lambda: inverse_cdf(P, generator=42),  # type: ignore[arg-type]
-            "sample": lambda: sample(Z, generator=42),  # type: ignore[arg-type]
-            "plain_sample": lambda: plain_sample(Z, generator=42),  # type: ignore[arg-type]
+            "inverse_cdf": lambda: inverse_cdf(P, generator=SEEDED),
+            "sample": lambda: sample(Z, generator=SEEDED),
+            "plain_sample": lambda: plain_sample(Z, generator=SEEDED),
             "sample_sequence": lambda: sample_sequence(
                 next_row,
                 PROMPT,
                 max_new_tokens=2,
-                generator=42,  # type: ignore[arg-type]
+                generator=SEEDED,
             ),
-            "accept_or_redraw": lambda: accept_or_redraw(P, P, TOKENS, generator=42),  # type: ignore[arg-type]
-            "speculative_sequence": lambda: speculate(generator=42),
+            "accept_or_redraw": lambda: accept_or_redraw(P, P, TOKENS, generator=SEEDED),
+            "speculative_sequence": lambda: speculate(generator=SEEDED),
         }.items()
     },
     "sparse logits": (lambda: sample(Z.to_sparse()), TypeError, "got layout torch.sparse_coo"),
@@ -119,14 +124,14 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: top_p(Z, LONG),
         TypeError,
         "top_p must be a number such as 0.9, got [0,",
-    ),  # type: ignore[arg-type]
+    ),
     "a truncation of a long name": (
-        lambda: sample(Z, **{"top_" + 1000 * "q": 1}),
+        lambda: sample(Z, **LONG_NAME),
         TypeError,
         "there is no truncation 'top_qqq",
     ),
     "a list of tokens": (
-        lambda: in_nucleus(Z, LONG, 0.9),  # type: ignore[arg-type]
+        lambda: in_nucleus(Z, LONG, 0.9),
         TypeError,
         "tokens must be an int64 tensor, got [0, 1, 2, 3, 4, 5, ...]",
     ),
@@ -151,7 +156,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "max_new_tokens must be at least 1, got -1000",
     ),
     "a model that returns a list": (
-        lambda: greedy_search(lambda ids: LONG, PROMPT, max_new_tokens=1),  # type: ignore[arg-type, return-value]
+        lambda: greedy_search(lambda ids: LONG, PROMPT, max_new_tokens=1),
         ValueError,
         "next_token_logits must return logits of shape (1, V) for ids of shape (1, 1), got [0, 1,",
     ),
@@ -198,12 +203,12 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "ids must be a tensor of the shape (B, N), got (5,); ids[None] is (1, N)",
     ),
     "texts in a list": (
-        lambda: repeated_ngrams([LONG], 2),  # type: ignore[arg-type]
+        lambda: repeated_ngrams(LONG_TEXTS, 2),
         ValueError,
         "ids must be a tensor of the shape (B, N), got [[0, 1, 2, 3, 4, 5, ...]]",
     ),
     "n-grams of half a token": (
-        lambda: distinct_ngrams(torch.zeros(2, 5, dtype=torch.int64), 1.5),  # type: ignore[arg-type]
+        lambda: distinct_ngrams(torch.zeros(2, 5, dtype=torch.int64), HALF),
         TypeError,
         "n must be an int such as 4, got 1.5",
     ),

@@ -35,11 +35,11 @@ class OnDevice(Tensor):
     """A tensor on ``DEVICE``; its numbers are in ``held``."""
 
     held: Tensor
-    is_meta = False  # type: ignore[assignment]
+    is_meta = False
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnDevice:
-        made: OnDevice = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: OnDevice = torch.Tensor._make_wrapper_subclass(
             cls, held.size(), strides=held.stride(), dtype=held.dtype, device=DEVICE
         )
         made.held = held
@@ -48,20 +48,22 @@ class OnDevice(Tensor):
     def tolist(self) -> Any:
         return self.held.tolist()
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"OnDevice({self.held!r})"
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _run(func, args, kwargs or {})
 
 
 @contextmanager
 def fake_device() -> Iterator[None]:
     """Serve calls that ask for a tensor on ``DEVICE``."""
-    with _Constants(), _Dispatch():
+    with _Constants(), _Dispatch():  # type: ignore[no-untyped-call]
         yield
 
 

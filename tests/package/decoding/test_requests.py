@@ -126,10 +126,11 @@ def test_keys_and_values_are_kept_within_a_length(tiny: Any) -> None:
 def test_any_of_several_tokens_ends_a_text_and_the_first_fills_up() -> None:
     follows = table([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]])
     prompt = torch.tensor([[0], [1], [2]])
+    numbers: Any = (torch.tensor(3), 2)
     for decode in (greedy_search, sample_sequence):
         ids = decode(follows, prompt, max_new_tokens=9, end_token=[3, 2])
         assert ids.tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 3]]
-        as_numbers = decode(follows, prompt, max_new_tokens=9, end_token=(torch.tensor(3), 2))
+        as_numbers = decode(follows, prompt, max_new_tokens=9, end_token=numbers)
         assert torch.equal(as_numbers, ids)
     beams = beam_search(follows, prompt, width=1, max_new_tokens=9, end_token=[3, 2])
     assert beams.ids.squeeze(1).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 3]]

@@ -153,7 +153,12 @@ def test_numbers_out_of_range_are_shown_and_those_in_range_are_not(name: str) ->
     interval, every = message_of(name)
     some = "[0, 41]" if name == "top_k" else "[-0.5, nan]"
     message = f"{name} must lie in {interval}, got {some}; {every} keeps every token"
-    for call in (TRUNCATIONS[name].function, lambda z, v: sample(z, **{name: v})):
+
+    def drawn(z: Tensor, v: Tensor) -> Tensor:
+        dial: dict[str, Any] = {name: v}
+        return sample(z, **dial)
+
+    for call in (TRUNCATIONS[name].function, drawn):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             call(z, bad)
         call(z, values)

@@ -21,7 +21,12 @@ from tests.support.strategies import unit
 
 Model = Callable[[Tensor], Tensor]
 Law = dict[tuple[int, ...], float]
-CUTS = {"top_k": top_k, "top_n_sigma": top_n_sigma, "top_p": top_p, "min_p": min_p}
+CUTS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "top_k": top_k,
+    "top_n_sigma": top_n_sigma,
+    "top_p": top_p,
+    "min_p": min_p,
+}
 
 
 def logits(seed: int, vocabulary: int, rows: int = 6) -> Tensor:
@@ -40,10 +45,10 @@ def texts(
     """Every text with its probability under the truncated target, by the definitions."""
     cut = rows
     for name in ("top_k", "top_n_sigma"):
-        cut = CUTS[name](cut, dials[name]) if name in dials else cut  # type: ignore[operator]
+        cut = CUTS[name](cut, dials[name]) if name in dials else cut
     cut = cut / temperature
     for name in ("top_p", "min_p"):
-        cut = CUTS[name](cut, dials[name]) if name in dials else cut  # type: ignore[operator]
+        cut = CUTS[name](cut, dials[name]) if name in dials else cut
     if "typical_p" in dials:
         cut = typical_p(cut, dials["typical_p"])
     law: Law = {(): 1.0}

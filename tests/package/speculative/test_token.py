@@ -291,7 +291,7 @@ NO_ROWS: list[tuple[Any, type[Exception], str]] = [
 def test_what_is_no_distribution_is_shown(
     name: str, bad: Any, error: type[Exception], message: str
 ) -> None:
-    arguments = {"p": ROWS, "q": ROWS, "drafted": torch.tensor([1, 0])}
+    arguments: dict[str, Any] = {"p": ROWS, "q": ROWS, "drafted": torch.tensor([1, 0])}
     with pytest.raises(error, match=rf"^{name} must .*{re.escape(message)}") as caught:
         accept_or_redraw(**{**arguments, name: bad})
     assert len(str(caught.value)) <= 300
