@@ -209,7 +209,7 @@ def check_end_token(end_token: int | Sequence[int] | None) -> list[int]:
     return [check_integer(token, "end_token", 2) for token in tokens]  # type: ignore[arg-type]
 
 
-def check_number(value: float, name: str, example: float) -> float:
+def check_number(value: float | Tensor, name: str, example: float) -> float:
     """Return a real number as a float: Python's, NumPy's, or a tensor of no dimension."""
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, Real):
@@ -220,7 +220,7 @@ def check_number(value: float, name: str, example: float) -> float:
         return math.inf if _plain(value) > 0 else -math.inf
 
 
-def check_integer(value: int, name: str, example: int) -> int:
+def check_integer(value: int | Tensor, name: str, example: int) -> int:
     """Return an integer as an int: Python's, NumPy's, or a tensor of no dimension."""
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, Integral):

@@ -14,8 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Row", "excess", "excess_of_logits"]
-
 # Up to where series are taken; beyond, what cancels costs a few units in the last place.
 NEAR, NEAR_LOGS = 0.5, 1.5
 

@@ -150,8 +150,13 @@ def returns(
     size one; where more of them cancel, the check asks for less.
     """
     got, told = called(function, *arguments)
+    digits = 4
+    # What differs has to look different: "gives 0.5, not 0.5" helps nobody.
+    while digits < 17 and shown(got, digits) == shown(expected, digits):
+        digits += 1
     return Case(
-        agree(got, expected, rel=rel, abs=abs), f"{told} {shown(got)}, not {shown(expected)}."
+        agree(got, expected, rel=rel, abs=abs),
+        f"{told} {shown(got, digits)}, not {shown(expected, digits)}.",
     )
 
 
@@ -218,14 +223,14 @@ def tensor_of(value: Any) -> torch.Tensor | None:
     return tensor.detach().cpu()
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, digits: int = 4) -> str:
     """Write a value as a person would: few digits, and not more than fits a line or two."""
     if isinstance(value, torch.Tensor):
         value = value.detach().tolist()
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
-        inner = ", ".join(shown(v) for v in value)
+        inner = ", ".join(shown(v, digits) for v in value)
         text = f"[{inner}]" if isinstance(value, list) else f"({inner})"
     else:
         text = repr(value)

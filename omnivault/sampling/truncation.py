@@ -257,7 +257,7 @@ def top_p(logits: Tensor, p: float | Tensor) -> Tensor:
 def min_p(logits: Tensor, p: float | Tensor) -> Tensor:
     r"""Keep tokens at least p times as probable as the most probable one.
 
-    In logits: those at most log(1/p) below the largest (Nguyen et al., 2024).
+    In logits: those at most log(1/p) below the largest (Nguyen et al., 2025).
 
     Parameters
     ----------

@@ -186,7 +186,12 @@ def in_order(wanted: Sequence[str], found: Sequence[str]) -> bool:
 
 
 Z = [2.0, 1.0, 3.0, 5.0, 4.0]
-LOGITS = {"order": Z, "race": [2, 1, 0, -1], "simplex": [1, 0.5, -0.5], "jacobian": [2, 1, 0, -1]}
+LOGITS: dict[str, Any] = {
+    "order": Z,
+    "race": [2, 1, 0, -1],
+    "simplex": [1, 0.5, -0.5],
+    "jacobian": [2, 1, 0, -1],
+}
 MADE: dict[str, Callable[[], LiveFigure]] = {
     "order": live.order,
     "race": live.race,

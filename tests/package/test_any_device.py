@@ -202,10 +202,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     ),
 }
 every_call = pytest.mark.parametrize("name", CALLS)
-MODULES = [
+MODULES = (
     *("softmax", "information", "calibration", "distributions", "sampling", "inverse_cdf"),
     *("online_softmax", "decoding", "speculative"),
-]
+)
 
 
 def same(one: Any, other: Any) -> bool:

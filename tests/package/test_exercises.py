@@ -298,3 +298,15 @@ def test_hints_are_short_sentences(label: str) -> None:
 def test_values_are_shown_short(value: Any, text: str) -> None:
     assert shown(value).endswith(text)
     assert len(shown(value)) <= 160
+
+
+def test_numbers_that_differ_look_different() -> None:
+    def third(x: float) -> float:
+        return x / 3
+
+    case = returns(third, 1.0, expected=0.3334, rel=1e-6)
+    assert case.complaint == "third(1) gives 0.3333, not 0.3334."
+    case = returns(third, 1.0, expected=0.33334, rel=1e-6)
+    assert case.complaint == "third(1) gives 0.33333, not 0.33334."
+    case = returns(third, 1.0, expected=[1 / 3], rel=1e-6)
+    assert case.complaint == "third(1) gives 0.3333, not [0.3333]."

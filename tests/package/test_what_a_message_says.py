@@ -31,12 +31,8 @@ P = Z.softmax(-1)
 PROMPT = torch.tensor([0])
 TOKENS = torch.tensor([0, 1])
 HUGE = 10**400
-ARRAY: Any = np.ones((2, 3))
-SEEDED: Any = 42
-HALF: Any = 1.5
-LONG_NAME: Any = {"top_" + 1000 * "q": 1}
+MISSPELT: dict[str, Any] = {"top_" + 1000 * "q": 1}
 LONG: Any = list(range(100_000))
-LONG_TEXTS: Any = [LONG]
 
 
 def rows(ids: Tensor) -> Tensor:
@@ -59,7 +55,7 @@ SEED = (
 )
 CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an array for weights": (
-        lambda: inverse_cdf(ARRAY),
+        lambda: inverse_cdf(np.ones((2, 3))),  # type: ignore[arg-type]
         TypeError,
         "weights must be a tensor, got array([[1., 1., 1.], [1., 1., 1.]]); "
         "torch.as_tensor(...) makes one",
@@ -82,17 +78,17 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     **{
         f"a seed for {name}": (call, TypeError, SEED)
         for name, call in {
-            "inverse_cdf": lambda: inverse_cdf(P, generator=SEEDED),
-            "sample": lambda: sample(Z, generator=SEEDED),
-            "plain_sample": lambda: plain_sample(Z, generator=SEEDED),
+            "inverse_cdf": lambda: inverse_cdf(P, generator=42),  # type: ignore[arg-type]
+            "sample": lambda: sample(Z, generator=42),  # type: ignore[arg-type]
+            "plain_sample": lambda: plain_sample(Z, generator=42),  # type: ignore[arg-type]
             "sample_sequence": lambda: sample_sequence(
                 next_row,
                 PROMPT,
                 max_new_tokens=2,
-                generator=SEEDED,
+                generator=42,  # type: ignore[arg-type]
             ),
-            "accept_or_redraw": lambda: accept_or_redraw(P, P, TOKENS, generator=SEEDED),
-            "speculative_sequence": lambda: speculate(generator=SEEDED),
+            "accept_or_redraw": lambda: accept_or_redraw(P, P, TOKENS, generator=42),  # type: ignore[arg-type]
+            "speculative_sequence": lambda: speculate(generator=42),
         }.items()
     },
     "sparse logits": (lambda: sample(Z.to_sparse()), TypeError, "got layout torch.sparse_coo"),
@@ -126,7 +122,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "top_p must be a number such as 0.9, got [0,",
     ),
     "a truncation of a long name": (
-        lambda: sample(Z, **LONG_NAME),
+        lambda: sample(Z, **MISSPELT),
         TypeError,
         "there is no truncation 'top_qqq",
     ),
@@ -203,12 +199,12 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "ids must be a tensor of the shape (B, N), got (5,); ids[None] is (1, N)",
     ),
     "texts in a list": (
-        lambda: repeated_ngrams(LONG_TEXTS, 2),
+        lambda: repeated_ngrams([LONG], 2),  # type: ignore[arg-type]
         ValueError,
         "ids must be a tensor of the shape (B, N), got [[0, 1, 2, 3, 4, 5, ...]]",
     ),
     "n-grams of half a token": (
-        lambda: distinct_ngrams(torch.zeros(2, 5, dtype=torch.int64), HALF),
+        lambda: distinct_ngrams(torch.zeros(2, 5, dtype=torch.int64), 1.5),  # type: ignore[arg-type]
         TypeError,
         "n must be an int such as 4, got 1.5",
     ),

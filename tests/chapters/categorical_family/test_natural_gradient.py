@@ -27,7 +27,7 @@ from tests.chapters.categorical_family.common import (
     soft,
     weights_of,
 )
-from tests.support.strategies import as_double, assert_within, inner, number
+from tests.support.strategies import as_double, assert_within, inner, number, total
 
 
 def rational(x: Fraction) -> Any:
@@ -100,7 +100,7 @@ def test_for_the_likelihood_it_is_the_step_of_newton(h: Vector, t: Statistic, k:
 
 def formula(p: Row, f: Row) -> Any:
     v = [a / b for a, b in zip(f, p, strict=True)]
-    return column([sum(v) / len(v) - x for x in v])
+    return column([total(v) / len(v) - x for x in v])
 
 
 def singular(p: Row) -> Any:
@@ -141,7 +141,7 @@ def test_of_softmax_it_needs_no_matrix(pair: tuple[Row, Row]) -> None:
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=5).map(shares), st.data())
 def test_of_a_label_it_is_inversely_proportional_to_its_probability(p: Row, data: Any) -> None:
     y, k = data.draw(st.integers(0, len(p) - 1)), len(p)
-    label = tuple(Fraction(i == y) for i in range(k))
+    label = tuple(Fraction(int(i == y)) for i in range(k))
     stated = [(Fraction(1, k) - (i == y)) / p[y] for i in range(k)]
     assert formula(p, label) == column(stated)
 

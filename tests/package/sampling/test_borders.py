@@ -84,12 +84,7 @@ def test_typical_sets_of_a_long_flat_row_have_the_mass_asked_for(dtype: torch.dt
         assert left + 2.1 * float(probs.max()) >= (1 - p) * (1 - 110_000 * u)
 
 
-def transformers_min_p(z: Tensor, p: float) -> Tensor:
-    warper: Any = hf.MinPLogitsWarper(p)  # of its first argument nothing is used
-    kept_logits: Tensor = warper(None, z.unsqueeze(0))[0]
-    return kept_logits
-
-
+NO_IDS: Any = None  # which the warper does not look at
 BORDERS = [0.5, 0.25, 0.125, 0.0625, 0.0625]
 
 
@@ -97,7 +92,7 @@ BORDERS = [0.5, 0.25, 0.125, 0.0625, 0.0625]
 def test_min_p_at_exact_borders_is_that_of_transformers(p: float, expected: list[int]) -> None:
     for shift in (0.0, 3.0, -100.0):
         z = torch.tensor(BORDERS).log() + shift
-        theirs = transformers_min_p(z, p)
+        theirs = hf.MinPLogitsWarper(p)(NO_IDS, z.unsqueeze(0))[0]
         assert tokens(min_p(z, p)) == tokens(theirs)
         if shift == 0:
             assert tokens(theirs) == expected
@@ -112,7 +107,7 @@ def test_min_p_at_many_borders_is_that_of_transformers() -> None:
             ).double()
             z = (weights / weights.sum(-1, keepdim=True)).log().to(dtype)
             for row, least in zip(z, range(1, most), strict=True):
-                theirs = transformers_min_p(row, least / most)
+                theirs = hf.MinPLogitsWarper(least / most)(NO_IDS, row.unsqueeze(0))[0]
                 assert torch.equal(min_p(row, least / most), theirs)
 
 

@@ -154,11 +154,10 @@ def test_numbers_out_of_range_are_shown_and_those_in_range_are_not(name: str) ->
     some = "[0, 41]" if name == "top_k" else "[-0.5, nan]"
     message = f"{name} must lie in {interval}, got {some}; {every} keeps every token"
 
-    def drawn(z: Tensor, v: Tensor) -> Tensor:
-        dial: dict[str, Any] = {name: v}
-        return sample(z, **dial)
+    def sampled(z: Tensor, value: Any) -> Tensor:
+        return sample(z, **{name: value})
 
-    for call in (TRUNCATIONS[name].function, drawn):
+    for call in (TRUNCATIONS[name].function, sampled):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             call(z, bad)
         call(z, values)

@@ -40,7 +40,7 @@ def table(seed: int, vocabulary: int) -> Model:
 
 
 def texts(
-    rows: Tensor, prompt: int, steps: int, ends: Sequence[int], temperature: float, **dials: float
+    rows: Tensor, prompt: int, steps: int, ends: Sequence[int], temperature: float, **dials: Any
 ) -> Law:
     """Every text with its probability under the truncated target, by the definitions."""
     cut = rows
