@@ -22,7 +22,7 @@ def number_of_tokens(k: int | Tensor, logits: Tensor, name: str) -> int | Tensor
         f"{most} keeps every token"
     )
     if not isinstance(k, Tensor) or k.ndim == 0:
-        number = check_integer(k, name, 50)  # type: ignore[arg-type]
+        number = check_integer(k, name, 50)
         if not 1 <= number <= most:
             raise ValueError(message.format(shown(k)))
         return number
@@ -77,7 +77,7 @@ def _real(
 ) -> float | Tensor:
     message = f"{name} must lie in {advice} keeps every token"
     if not isinstance(value, Tensor) or value.ndim == 0:
-        number = check_number(value, name, example)  # type: ignore[arg-type]
+        number = check_number(value, name, example)
         if not (0 < number <= most or (zero and number == 0)):
             raise ValueError(message.format(shown(value)))
         return number
