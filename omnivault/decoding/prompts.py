@@ -14,7 +14,6 @@ NextTokenLogits = Callable[[Tensor], Tensor]
 """Token ids, int64 ``(B, N)``, to the logits of the token that follows, ``(B, V)``."""
 
 EndToken = int | Sequence[int] | None
-Prompt = TypeVar("Prompt", Tensor, list[Tensor])
 Result = TypeVar("Result")
 
 

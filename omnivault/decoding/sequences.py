@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from omnivault._checks import Generator, check_end_token, check_generator, check
 from omnivault.decoding.prompts import (
     EndToken,
     NextTokenLogits,
-    Prompt,
     by_length,
     call,
     check_prompt,
@@ -24,13 +23,33 @@ Choose = Callable[[Tensor, list[int]], Tensor]
 """From the logits of some rows, and which rows they are, to a token for each."""
 
 
+@overload
 def greedy_search(
     next_token_logits: NextTokenLogits,
-    prompt: Prompt,
+    prompt: Tensor,
     *,
     max_new_tokens: int,
     end_token: EndToken = None,
-) -> Prompt:
+) -> Tensor: ...
+
+
+@overload
+def greedy_search(
+    next_token_logits: NextTokenLogits,
+    prompt: Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    end_token: EndToken = None,
+) -> list[Tensor]: ...
+
+
+def greedy_search(
+    next_token_logits: NextTokenLogits,
+    prompt: Tensor | Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    end_token: EndToken = None,
+) -> Tensor | list[Tensor]:
     """Append the most probable token, again and again.
 
     It reads the order of the logits alone, so no temperature changes its output; and it need not
@@ -79,16 +98,42 @@ def greedy_search(
     return _extended(next_token_logits, prompt, prompts, choose, max_new_tokens, end_token)
 
 
+@overload
 def sample_sequence(
     next_token_logits: NextTokenLogits,
-    prompt: Prompt,
+    prompt: Tensor,
     *,
     max_new_tokens: int,
     end_token: EndToken = None,
     temperature: float | Tensor = 1.0,
     generator: Generator = None,
     **dials: Any,
-) -> Prompt:
+) -> Tensor: ...
+
+
+@overload
+def sample_sequence(
+    next_token_logits: NextTokenLogits,
+    prompt: Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    end_token: EndToken = None,
+    temperature: float | Tensor = 1.0,
+    generator: Generator = None,
+    **dials: Any,
+) -> list[Tensor]: ...
+
+
+def sample_sequence(
+    next_token_logits: NextTokenLogits,
+    prompt: Tensor | Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    end_token: EndToken = None,
+    temperature: float | Tensor = 1.0,
+    generator: Generator = None,
+    **dials: Any,
+) -> Tensor | list[Tensor]:
     """Append a token drawn by :func:`omnivault.sampling.sample`, again and again.
 
     With the defaults this draws a sequence from the model's own distribution, the product of the
@@ -155,12 +200,12 @@ def _of_rows(value: Any, rows: list[int]) -> Any:
 
 def _extended(
     next_token_logits: NextTokenLogits,
-    prompt: Prompt,
+    prompt: Tensor | Sequence[Tensor],
     prompts: list[Tensor],
     choose: Choose,
     max_new_tokens: int,
     end_token: EndToken,
-) -> Prompt:
+) -> Tensor | list[Tensor]:
     """Extend prompts, and give them the form in which they came."""
     ends = check_end_token(end_token)
 

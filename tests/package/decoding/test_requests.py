@@ -73,7 +73,7 @@ def test_the_order_of_the_prompts_and_the_form_of_the_list_do_not_matter() -> No
             sample_sequence(model, prompts, max_new_tokens=6, generator=sources, **settings)
         )
     assert [text.tolist() for text in whole[1]] == [whole[0][row].tolist() for row in order]
-    one = greedy_search(model, tuple(PROMPTS[:1]), max_new_tokens=3)  # type: ignore[type-var]
+    one = greedy_search(model, tuple(PROMPTS[:1]), max_new_tokens=3)
     assert [text.tolist() for text in one] == [
         greedy_search(model, PROMPTS[0], max_new_tokens=3).tolist()
     ]
