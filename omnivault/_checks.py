@@ -82,6 +82,14 @@ def check_weights(weights: Tensor, z: Tensor) -> Tensor:
     return weights.expand(z.shape)
 
 
+def extremes(x: Tensor) -> tuple[float, float]:
+    """Return the smallest number and the largest, nan if there is one; 0 if none can be seen."""
+    if x.is_meta or x.numel() == 0:
+        return 0.0, 0.0
+    least, most = torch.aminmax(x)
+    return least.item(), most.item()
+
+
 def anywhere(condition: Tensor) -> bool:
     """Whether it is true of any number; on the meta device, where there are none, it never is."""
     return not condition.is_meta and bool(condition.any())
@@ -98,7 +106,8 @@ def check_rows(logits: Tensor) -> Tensor:
     # The largest of a row says it all: nan if there is one, +inf if there is one, -inf if
     # nothing else is there.
     largest = logits.amax(-1)
-    if anywhere(~largest.isfinite()):
+    least, most = extremes(largest)
+    if not -torch.finfo(logits.dtype).max <= least <= most <= torch.finfo(logits.dtype).max:
         row = logits[~largest.isfinite()][0]
         ailment, remedy = (
             ("hold nan", "look for the operation before that made it")

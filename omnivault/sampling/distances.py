@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnivault._checks import anywhere, at_least_float32
+from omnivault._checks import at_least_float32, extremes
 
 
 def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None) -> Tensor:
@@ -33,10 +33,10 @@ def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None
     # A difference overflows only if the largest is more than half a unit in the last place of the
     # largest number. Those of such rows are taken in halves, which are exact there; of others
     # halves may be subnormal.
-    limits = torch.finfo(z.dtype)
-    far = top.abs() > limits.max * limits.eps / 8
-    if anywhere(far):
-        half = torch.where(far, 0.5, 1.0).to(z.dtype)
+    limit = torch.finfo(z.dtype).max * torch.finfo(z.dtype).eps / 8
+    least, most = extremes(top)
+    if least < -limit or most > limit:
+        half = torch.where(top.abs() > limit, 0.5, 1.0).to(z.dtype)
         shifted = z * half - top * half
     else:
         half = None

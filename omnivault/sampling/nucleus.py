@@ -109,7 +109,8 @@ def inside(z: Tensor, weights: Tensor, tokens: Tensor, p: float | Tensor) -> Ten
     # Whichever place it has among equals.
     slack = _slack(z.shape[-1], z.dtype)
     within = smaller + own > (1 - p) * (1 + slack) * total
-    within |= (at.squeeze(-1) > -torch.inf) & (p == 1)
+    if isinstance(p, Tensor) or p == 1:
+        within |= (at.squeeze(-1) > -torch.inf) & (p == 1)
     (asked,) = (~within).nonzero(as_tuple=True)
     if len(asked):
         z, at, tokens = z[asked], at[asked], tokens[asked]

@@ -81,5 +81,7 @@ def scaled(
     early = {name: value for name, value in dials.items() if TRUNCATIONS[name].commutes}
     later = {name: value for name, value in dials.items() if name not in early}
     kept = truncate(logits, early)
-    z = below_largest(kept, largest, torch.where(cold, 1.0, divisor))
+    if isinstance(temperature, Tensor) or temperature == 0:
+        divisor = torch.where(cold, 1.0, divisor)
+    z = below_largest(kept, largest, divisor)
     return z, later, cold.squeeze(-1) if cold.ndim else cold

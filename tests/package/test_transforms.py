@@ -82,7 +82,7 @@ def test_what_looks_at_values_is_compiled_in_parts(name: str) -> None:
     torch.manual_seed(0)
     assert torch.equal(torch.compile(f, backend="eager")(Z), expected)
     torch._dynamo.reset()
-    with pytest.raises(Exception, match=r"[Dd]ata-dependent"):
+    with pytest.raises(Exception, match=r"[Dd]ata-dependent|\.item\(\)"):
         torch.compile(f, fullgraph=True, backend="eager")(Z)
 
 
@@ -99,7 +99,7 @@ def test_a_nucleus_is_drawn_in_parts_too() -> None:
 
 @pytest.mark.parametrize("f", VALUES.values(), ids=VALUES.keys())
 def test_instead_of_vmap_there_are_leading_dimensions(f: Map) -> None:
-    with pytest.raises(RuntimeError, match="data-dependent control flow"):
+    with pytest.raises(RuntimeError, match=r"calling \.item\(\) on a Tensor"):
         vmap(f)(Z)
     assert torch.equal(
         f(Z.expand(2, 5, 12)), torch.stack([f(row) for row in Z]).expand_as(f(Z.expand(2, 5, 12)))

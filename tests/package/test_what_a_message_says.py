@@ -81,11 +81,8 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
             "inverse_cdf": lambda: inverse_cdf(P, generator=42),  # type: ignore[arg-type]
             "sample": lambda: sample(Z, generator=42),  # type: ignore[arg-type]
             "plain_sample": lambda: plain_sample(Z, generator=42),  # type: ignore[arg-type]
-            "sample_sequence": lambda: sample_sequence(
-                next_row,
-                PROMPT,
-                max_new_tokens=2,
-                generator=42,  # type: ignore[arg-type]
+            "sample_sequence": lambda: sample_sequence(  # type: ignore[call-overload]
+                next_row, PROMPT, max_new_tokens=2, generator=42
             ),
             "accept_or_redraw": lambda: accept_or_redraw(P, P, TOKENS, generator=42),  # type: ignore[arg-type]
             "speculative_sequence": lambda: speculate(generator=42),

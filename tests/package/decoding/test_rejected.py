@@ -142,4 +142,4 @@ def test_a_wrong_prompt_is_named_whatever_else_is_given() -> None:
     options: dict[str, Any] = {"max_new_tokens": 2, "generator": [generator()]}
     sample_sequence(markov(3), zeros(1), **options)
     with pytest.raises(TypeError, match="prompt must be an int64 tensor"):
-        sample_sequence(markov(3), [0], **options)  # type: ignore[arg-type]
+        sample_sequence(markov(3), [0], **options)  # type: ignore[list-item]

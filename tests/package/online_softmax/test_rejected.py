@@ -58,8 +58,8 @@ def test_an_empty_dimension_is_named_as_the_caller_named_it(subject: Callable[..
 @pytest.mark.parametrize(
     ("bad", "error", "message", "good"),
     [
-        (0, ValueError, "at least 1, got 0", 1),
-        (np.int64(-1), ValueError, "at least 1, got -1", np.int64(1)),
+        (0, ValueError, "at least 1, got 0; 1024 is common", 1),
+        (np.int64(-1), ValueError, "at least 1, got -1; 1024 is common", np.int64(1)),
         (2.0, TypeError, "an int such as 1024, got 2.0", torch.tensor(2)),
         (True, TypeError, "an int such as 1024, got True", 1),
         (None, TypeError, "an int such as 1024, got None", 3),

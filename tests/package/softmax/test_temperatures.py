@@ -159,7 +159,7 @@ def test_a_temperature_for_each_row_passes_gradients_on() -> None:
 
 @every_map
 def test_an_int_beyond_every_float_is_out_of_range(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^temperature must lie in \[.* got 10{400}; "):
+    with pytest.raises(ValueError, match=r"^temperature must lie in \[.* got 10+\.\.\.0+; "):
         MAPS[name](softmaxes(logits()), temperature=10**400)
-    with pytest.raises(ValueError, match=r"^temperature must be > 0, got -10{400}; "):
+    with pytest.raises(ValueError, match=r"^temperature must be > 0, got -10+\.\.\.0+; "):
         MAPS[name](softmaxes(logits()), temperature=-(10**400))

@@ -21,7 +21,12 @@ from tests.support.strategies import unit
 
 Model = Callable[[Tensor], Tensor]
 Law = dict[tuple[int, ...], float]
-CUTS = {"top_k": top_k, "top_n_sigma": top_n_sigma, "top_p": top_p, "min_p": min_p}
+CUTS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "top_k": top_k,
+    "top_n_sigma": top_n_sigma,
+    "top_p": top_p,
+    "min_p": min_p,
+}
 
 
 def logits(seed: int, vocabulary: int, rows: int = 6) -> Tensor:
