@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Literal
 
 from torch import Tensor
 
@@ -70,7 +71,7 @@ class Table:
         return {"text/html": self.to_html(), "text/plain": str(self)}
 
 
-def _side(number: bool) -> str:
+def _side(number: bool) -> Literal["left", "right"]:
     return "right" if number else "left"
 
 

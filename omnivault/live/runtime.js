@@ -109,8 +109,9 @@
   const distance = (x) => 1 - Math.abs(x);
   // A few significant digits, without an exponent where people would not write one.
   const digits = (x, n = 3, rest = distance(x)) => written(x, (size) => significant(size, n), n, rest);
-  // So many decimals, for columns.
-  const decimals = (x, d = 2, rest = distance(x)) => written(x, (size) => size.toFixed(d), 1, rest);
+  // So many decimals, for columns; whole numbers have none.
+  const decimals = (x, d = 2, rest = distance(x)) =>
+    written(x, (size) => (Number.isInteger(size) ? String(size) : size.toFixed(d)), 1, rest);
   // e^log, also where no number is so small.
   const power = (log, n = 3) => {
     if (log > -700) return digits(Math.exp(log), n);

@@ -62,7 +62,9 @@ def written(call: str, numbers: Sequence[float]) -> list[str]:
         (0.1234, "0.123", "0.123", "0.1"),
         (2.999999, "3", "3.000", "3.0"),
         (123456.7, "123000", "123456.700", "123456.7"),
-        (1e6, "1e6", "1000000.000", "1000000.0"),
+        (2, "2", "2", "2"),
+        (-3, "-3", "-3", "-3"),
+        (1e6, "1e6", "1000000", "1000000"),
     ],
 )
 def test_a_number_in_each_form(x: float, significant: str, three: str, one: str) -> None:
@@ -186,7 +188,12 @@ def in_order(wanted: Sequence[str], found: Sequence[str]) -> bool:
 
 
 Z = [2.0, 1.0, 3.0, 5.0, 4.0]
-LOGITS = {"order": Z, "race": [2, 1, 0, -1], "simplex": [1, 0.5, -0.5], "jacobian": [2, 1, 0, -1]}
+LOGITS: dict[str, Sequence[float]] = {
+    "order": Z,
+    "race": [2, 1, 0, -1],
+    "simplex": [1, 0.5, -0.5],
+    "jacobian": [2, 1, 0, -1],
+}
 MADE: dict[str, Callable[[], LiveFigure]] = {
     "order": live.order,
     "race": live.race,
