@@ -177,7 +177,7 @@ def test_a_browser_would_begin_lines_so(reader: Readers) -> None:
     this.page.add_style_tag(content=".whole { white-space: normal !important }")
     assert len(orphans(this)) > 0
     this.page.set_content(
-        '<article><p style="width: 5em; font-family: monospace">abcdefg (<span class="math">'
+        '<article><p style="width: 10ch; font-family: monospace">abcdefg (<span class="math">'
         '<span style="position: absolute">x</span>'
         '<span class="katex-base" style="display: inline-block">xyz</span></span>) c</p></article>'
     )

@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 DIST = ROOT / "node_modules" / "katex" / "dist"
 
-# The last part of an inline formula, between which a line may break, and what closes after it.
+# What opens a part of an inline formula, between which a line may break, and what closes after the
+# last of them.
 LAST, AFTER = '<span class="katex-base">', "</span></span>"
 
 # What is written to a formula: opening marks before it; after it all up to a space or a hyphen.
@@ -97,11 +98,12 @@ def formula(node: nodes.Element, display: bool) -> str:
 
 def visit_math(self: HTML5Translator, node: nodes.math) -> None:
     html = formula(node, display=False)
+    kind = "math parts" if html.count(LAST) > 1 else "math"
     if node.get("whole"):
         start, end = html.rfind(LAST), len(html) - len(AFTER)
         if start >= 0 and html.endswith(AFTER):  # no TeX that is wrong
             html = f'{html[:start]}<span class="whole">{html[start:end]}</span>{AFTER}'
-    self.body.append(f'<span class="math">{html}</span>')
+    self.body.append(f'<span class="{kind}">{html}</span>')
     raise nodes.SkipNode
 
 
