@@ -102,7 +102,7 @@
     if (+text === 1) {
       const far = Math.abs(rest);
       for (let d = 1; far >= 9.5e-5 && +text === 1; d++) text = size.toFixed(d);
-      if (+text === 1) text = `1 ${(rest > 0) === (x > 0) ? "-" : "+"} ${significant(far, n)}`;
+      if (+text === 1) text = `1\u00a0${(rest > 0) === (x > 0) ? "-" : "+"}\u00a0${significant(far, n)}`;
     }
     return minus(x < 0 ? `-${text}` : text);
   };
@@ -124,7 +124,7 @@
     if (log === -Infinity) return "0";
     if (other === -Infinity) return "1";
     if (log < -700) return power(log, d ? 2 : 3);
-    if (other < -700) return `1 \u2212 ${power(other, d ? 1 : 3)}`;
+    if (other < -700) return `1\u00a0\u2212\u00a0${power(other, d ? 1 : 3)}`;
     const [p, rest] = [Math.exp(log), Math.exp(other)];
     return d ? decimals(p, d, rest) : digits(p, 3, rest);
   };

@@ -157,7 +157,7 @@ def test_first_page_against_softmax(reader: Readers) -> None:
         temperature = float(figure.evaluate("f => f.state.temperature"))
         p = softmax(z, temperature=temperature)
         texts = [
-            text.replace("\N{MINUS SIGN}", "-")
+            text.replace("\N{MINUS SIGN}", "-").replace("\u00a0", " ")
             for text in figure.locator(".picture text.small").all_text_contents()
         ]
         expected = [*p[:10].tolist(), p[10:].sum().item()]
@@ -182,12 +182,20 @@ def test_pictures_fit(name: str, width: int, reader: Readers) -> None:
     this = reader.new(width, "light")
     figure = open_figure(this.open(place.page), place)
     try:
-        for moved in (False, True):
-            if moved:
-                steps(figure)
-            none([f"{'moved' * moved} {problem}" for problem in figure.evaluate(FITS)])
+        for change in (None, steps, make_cold):
+            if change is not None:
+                change(figure)
+            none([f"{change} {problem}" for problem in figure.evaluate(FITS)])
     finally:
         this.page.context.close()
+
+
+def make_cold(figure: Locator) -> None:
+    """Where probabilities are next to 0 and 1, their numbers are longest."""
+    figure.locator("button", has_text="reset").press("Enter")
+    for control in figure.locator("input[type=range]").all():
+        name = control.get_attribute("name") or ""
+        control.press("Home" if "temperature" in name else "End" if name == "scale" else "Tab")
 
 
 FITS = """
