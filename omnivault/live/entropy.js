@@ -18,11 +18,11 @@
   // to the right of each.
   const places = (width) => {
     const stacked = width < 560;
-    const [left, right] = stacked ? [34, width - 132] : [34, 0.4 * width];
+    const [left, right] = stacked ? [34, width - 146] : [34, 0.4 * width];
     const upper = { left, right, top: 28, bottom: stacked ? 150 : 280 };
     const lower = stacked
       ? { left, right, top: 206, bottom: 346 }
-      : { left: right + 52, right: width - 202, top: 28, bottom: 280 };
+      : { left: right + 52, right: width - 216, top: 28, bottom: 280 };
     return [upper, lower].map((box, i) => ({
       ...box, stacked,
       t: scale(0, END, box.left, box.right),
@@ -100,7 +100,7 @@
       const last = v.curves.probs[v.curves.probs.length - 1];
       const order = v.logits.map((_, i) => i).sort((i, j) => last[j] - last[i] || i - j);
       const middle = Math.min(lower.y(sum(last) / last.length), lower.bottom - 2 * ROW);
-      const [logit, prob, arrow] = [37, 96, 110].map((dx) => lower.right + dx);
+      const [logit, prob, arrow] = [37, 110, 124].map((dx) => lower.right + dx);
       const chances = logProbs(v.logits.map((z) => z / T));
       const row = (k) => middle + (k - (order.length - 1) / 2) * ROW;
       const curves = order.map((i, k) => {

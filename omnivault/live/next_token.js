@@ -124,7 +124,7 @@
     draw(data, state, v, width) {
       const prompt = chosen(data, state);
       const left = width < 480 ? 104 : 150;
-      const at = scale(0, 1, left, width - 66);
+      const at = scale(0, 1, left, width - 80);
       const chances = logProbs(v.log_probs.map(orNever));
       const others = data.vocabulary - ROWS;
       const row = (label, p, full, drawn, i) => {

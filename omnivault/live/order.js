@@ -11,7 +11,7 @@
   const logits = (state) => NAMES.map((n) => state[n]);
   const places = (width) => {
     const middle = width < 480 ? 0.52 * width : 0.5 * width;
-    return { z: scale(LOW, HIGH, 24, middle - 44), p: scale(0, 1, middle + 6, width - 64) };
+    return { z: scale(LOW, HIGH, 24, middle - 44), p: scale(0, 1, middle + 6, width - 80) };
   };
 
   omnivaultLive.figures.order = {

@@ -80,7 +80,7 @@
       const bottom = TOP + K * row;
       const ticks = [low, 0, high / 2, high, ...(at(0) - at(low) > 70 ? [low / 2] : [])];
       const [x0, y0, step] = narrow ? [26, bottom + 58, 25] : [0.6 * width + 32, TOP, row];
-      const p = scale(0, 1, x0, width - 62);
+      const p = scale(0, 1, x0, width - 78);
       const chances = logProbs(v.scaled);
       const shares = NAMES.map((name, i) => {
         const y = y0 + i * step + step / 2;

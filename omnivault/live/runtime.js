@@ -102,15 +102,16 @@
     if (+text === 1) {
       const far = Math.abs(rest);
       for (let d = 1; far >= 9.5e-5 && +text === 1; d++) text = size.toFixed(d);
-      if (+text === 1) text = `1 ${(rest > 0) === (x > 0) ? "-" : "+"} ${significant(far, n)}`;
+      if (+text === 1) text = `1\u00a0${(rest > 0) === (x > 0) ? "-" : "+"}\u00a0${significant(far, n)}`;
     }
     return minus(x < 0 ? `-${text}` : text);
   };
   const distance = (x) => 1 - Math.abs(x);
   // A few significant digits, without an exponent where people would not write one.
   const digits = (x, n = 3, rest = distance(x)) => written(x, (size) => significant(size, n), n, rest);
-  // So many decimals, for columns.
-  const decimals = (x, d = 2, rest = distance(x)) => written(x, (size) => size.toFixed(d), 1, rest);
+  // So many decimals, for columns; whole numbers have none.
+  const decimals = (x, d = 2, rest = distance(x)) =>
+    written(x, (size) => (Number.isInteger(size) ? String(size) : size.toFixed(d)), 1, rest);
   // e^log, also where no number is so small.
   const power = (log, n = 3) => {
     if (log > -700) return digits(Math.exp(log), n);
@@ -123,7 +124,7 @@
     if (log === -Infinity) return "0";
     if (other === -Infinity) return "1";
     if (log < -700) return power(log, d ? 2 : 3);
-    if (other < -700) return `1 \u2212 ${power(other, d ? 1 : 3)}`;
+    if (other < -700) return `1\u00a0\u2212\u00a0${power(other, d ? 1 : 3)}`;
     const [p, rest] = [Math.exp(log), Math.exp(other)];
     return d ? decimals(p, d, rest) : digits(p, 3, rest);
   };

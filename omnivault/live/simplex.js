@@ -104,7 +104,7 @@
 
       const left = narrow ? 8 : right + 46;
       const top = narrow ? bottom + 48 : 64;
-      const bar = scale(0, 1, left + 18, width - 62);
+      const bar = scale(0, 1, left + 18, width - 78);
       const shown = chances(state);
       const bars = NAMES.map((name, i) => {
         const row = top + 8 + i * ROW;

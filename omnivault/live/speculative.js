@@ -79,8 +79,8 @@
     draw(data, state, v, width) {
       const narrow = width < 480;
       const left = narrow ? 74 : 118;
-      const right = width - (narrow ? 124 : 140);
-      const columns = [width - (narrow ? 66 : 72), width - 4];
+      const right = width - (narrow ? 146 : 156);
+      const columns = [width - (narrow ? 78 : 82), width - 4];
       const logs = chancesOf(data, state);
       const most = Math.max(...v.p, ...v.q);
       const end = [0.25, 0.5, 1].find((x) => x >= most) ?? 1;

@@ -177,6 +177,68 @@ def test_good_book_builds(history: dict[str, Stage]) -> None:
     assert f"package version: {omnivault.__version__}" in page
 
 
+APPENDIX = """\
+# {title}
+
+:::{{prf:definition}} Name
+:label: def-{name}
+
+A name.
+:::
+
+## Section
+
+$$
+a = b
+$$ (eq-{name})
+
+See {{prf:ref}}`def-{name}`, {{eq}}`eq-{name}`, {{prf:ref}}`def-first` and {{prf:ref}}`def-second`.
+"""
+PARTS = """\
+format: jb-book
+root: book/tiny
+parts:
+  - caption: Part
+    numbered: true
+    chapters:
+      - file: book/chapter
+  - caption: Appendices
+    chapters:
+      - file: book/first
+      - file: book/plain
+      - file: book/second
+"""
+
+
+def test_appendices_have_letters_in_every_build(tmp_path: Path) -> None:
+    make_book(tmp_path, "Text.")
+    (tmp_path / "_toc.yml").write_text(PARTS, encoding="utf-8")
+    book = tmp_path / "book"
+    for name in ("chapter", "first", "second"):
+        (book / f"{name}.md").write_text(APPENDIX.format(title=name.title(), name=name))
+    (book / "plain.md").write_text("# Plain\n\n## Section\n\nText.\n")
+    pages = []
+    for _ in range(2):
+        result = build(tmp_path)
+        assert result.code == 0, result.said
+        site = tmp_path / "_build" / "html" / "book"
+        pages.append([(site / f"{x}.html").read_text() for x in ("chapter", "second", "plain")])
+        with (book / "first.md").open("a") as file:
+            file.write("\nMore.\n")
+    assert pages[0] == pages[1]
+    chapter, second, plain = (re.sub(r"<[^>]*>", "", page) for page in pages[0])
+    none(
+        [
+            f"{text} in {second}"
+            for text in ("B. Second", "B.1. Section", "Definition B.1", "(B.1)")
+            if text not in second
+        ]
+    )
+    assert "Definition A.1 and Definition B.1." in chapter
+    assert "See Definition 1.1, (1.1)" in chapter
+    assert not re.search(r"[A-Z\d]\. *Plain", plain)
+
+
 def test_a_build_says_what_it_does_and_nothing_else(history: dict[str, Stage]) -> None:
     lines = history["new"].build.said.splitlines()
     expected = [

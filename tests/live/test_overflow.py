@@ -279,7 +279,8 @@ def test_it_says_what_it_shows() -> None:
     assert "beyond the map" in LiveFigure("overflow", "", {}, {"format": "float16"}).says
     # one minus a little is not shown as 1 where it is not 1
     close = LiveFigure("overflow", "", {}, {"z1": 12, "z2": 0, "shift": True})
-    assert "the probabilities are 1 − 5.53e−5 and 6.14e−6; exact are 1 − 5.53e−5" in close.says
+    less = "1\u00a0−\u00a05.53e−5"
+    assert f"the probabilities are {less} and 6.14e−6; exact are {less}" in close.says
     for f in (figure(), shifted, close):
         assert "undefined" not in f.to_svg()
         assert "NaN" not in f.to_svg()

@@ -46,4 +46,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-updated", writing, priority=900)
     app.connect("doctree-resolved", step)
     app.connect("build-finished", end)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # One bar cannot be moved by several processes, and a fork may hold its lock.
+    return {"parallel_read_safe": False, "parallel_write_safe": False}

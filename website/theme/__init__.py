@@ -26,6 +26,7 @@ from sphinx.config import Config
 from sphinx_exercise.nodes import solution_node
 
 from website.lists.statement_index import doctree_of
+from website.theme import appendices, search
 from website.theme.card import draw_card
 from website.theme.katex import DIST as KATEX
 from website.theme.translator import Translator, depart_solution, visit_solution
@@ -143,4 +144,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", page_context)
     app.connect("html-collect-pages", more_pages)
     app.connect("build-finished", finish)
+    appendices.connect(app)
+    search.connect(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

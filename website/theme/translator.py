@@ -1,7 +1,8 @@
-"""What Sphinx's HTML lacks: sizes of images, folds without a script, tables that can scroll."""
+"""What Sphinx's HTML lacks: sizes of images, folds without a script, outputs that wrap."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,25 @@ from sphinx_exercise.nodes import solution_node
 FIT = 35
 """Characters of code that a line of the narrowest phone holds. Longer lines scroll, and what
 scrolls has to take the keyboard's focus. The script takes it back where nothing scrolls."""
+
+COLUMN = 80
+"""Characters that a line of the column of text holds on a wide screen."""
+
+
+def is_prose(output: str) -> bool:
+    """Whether nothing is lost where lines of an output break: one line, or no columns of spaces."""
+    lines = output.strip("\n").split("\n")
+    return len(lines) == 1 or not any(re.search(r"^\s|\S\s{2,}\S", line) for line in lines)
+
+
+def lines_as_blocks(html: str) -> str:
+    """Make each line of a pre a block, which can hang; colored outputs stay as they are."""
+    start, tag, inside = html.partition("<pre><span></span>")
+    text, end, rest = inside.partition("</pre>")
+    if not tag or "<" in text:
+        return html
+    lines = "".join(f"<span>{line}</span>" for line in text.splitlines(keepends=True))
+    return f'{start}<pre class="prose">{lines}{end}{rest}'
 
 
 def size_in_pixels(path: Path) -> tuple[int, int] | None:
@@ -41,8 +61,14 @@ class Translator(HTML5Translator):
         try:
             super().visit_literal_block(node)
         except nodes.SkipNode:
-            if max(map(len, node.astext().splitlines()), default=0) > FIT:
-                self.body[-1] = self.body[-1].replace("<pre>", '<pre tabindex="0">', 1)
+            text = node.astext()
+            longest = max(map(len, text.splitlines()), default=0)
+            is_output = "output" in node["classes"]
+            if longest > FIT and is_output and is_prose(text):
+                self.body[-1] = lines_as_blocks(self.body[-1])
+            elif longest > FIT:
+                wide = ' class="wide"' if is_output and longest > COLUMN else ""
+                self.body[-1] = self.body[-1].replace("<pre>", f'<pre{wide} tabindex="0">', 1)
             raise
 
     def visit_table(self, node: nodes.table) -> None:
