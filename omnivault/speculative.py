@@ -175,7 +175,8 @@ def speculative_sequence(
     ----------
     target, draft
         From token ids ``(N,)`` to logits ``(N, V)`` of the tokens after each of them, such as
-        :meth:`omnivault.model.language_model.LanguageModel.logits`.
+        :meth:`omnivault.model.language_model.LanguageModel.logits`. Of the draft the last row is
+        read, and it may return that row alone, ``(1, V)``.
     ids
         The prompt, int64 of shape ``(N,)``, N >= 1.
     max_new_tokens
@@ -245,7 +246,7 @@ def speculative_sequence(
         start = len(ids)
         q = []
         for _ in range(min(lookahead, end - start)):
-            q.append(_probabilities(_logits(draft, ids, "draft")[-1:], temperature, dials)[0])
+            q.append(_probabilities(_last_logits(draft, ids), temperature, dials)[0])
             token = inverse_cdf(q[-1], generator=generator)
             ids = torch.cat([ids, token.reshape(1).to(ids.device)])
             # Nothing follows an end, and nothing a token that is rejected for certain.
@@ -272,26 +273,34 @@ def speculative_sequence(
     return SpeculativeText(ids, proposed, accepted, rounds)
 
 
-def _logits(model: Logits, ids: Tensor, name: str) -> Tensor:
+def _last_logits(draft: Logits, ids: Tensor) -> Tensor:
+    return _logits("draft", draft, ids, f"({len(ids)}, V) or (1, V)", {len(ids), 1})[-1:]
+
+
+def _all_logits(target: Logits, ids: Tensor) -> Tensor:
+    return _logits("target", target, ids, f"({len(ids)}, V)", {len(ids)})
+
+
+def _logits(name: str, model: Logits, ids: Tensor, shape: str, rows: set[int]) -> Tensor:
     logits = model(ids)
-    shape = f"the {name} must return logits of the shape ({len(ids)}, V) for {len(ids)} tokens, got"
+    error = f"the {name} must return logits of the shape {shape} for {len(ids)} tokens, got"
     if not isinstance(logits, Tensor):
-        raise TypeError(f"{shape} {shown(logits)}")
-    if logits.ndim != 2 or len(logits) != len(ids):
-        raise ValueError(f"{shape} {tuple(logits.shape)}")
+        raise TypeError(f"{error} {shown(logits)}")
+    if logits.ndim != 2 or len(logits) not in rows:
+        raise ValueError(f"{error} {tuple(logits.shape)}")
     return logits
 
 
 def _read(target: Logits, ids: Tensor, start: int) -> Tensor:
     """Ask the target, if it must be up to the first proposal that is no token of its own."""
     try:
-        return _logits(target, ids, "target")
+        return _all_logits(target, ids)
     except IndexError:
-        size = _logits(target, ids[:start], "target").shape[-1]
+        size = _all_logits(target, ids[:start]).shape[-1]
         unknown = (ids[start:] >= size).nonzero()
         if len(unknown) == 0:
             raise
-        return _logits(target, ids[: start + int(unknown[0])], "target")
+        return _all_logits(target, ids[: start + int(unknown[0])])
 
 
 def _probabilities(logits: Tensor, temperature: Tensor, dials: Mapping[str, Any]) -> Tensor:

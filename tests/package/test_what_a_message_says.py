@@ -168,7 +168,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a draft that returns one row": (
         lambda: speculate(draft=lambda ids: Z[0]),
         ValueError,
-        "the draft must return logits of the shape (1, V) for 1 tokens, got (3,)",
+        "the draft must return logits of the shape (1, V) or (1, V) for 1 tokens, got (3,)",
     ),
     "sparse probabilities": (
         lambda: accept_or_redraw(P.to_sparse(), P, TOKENS),

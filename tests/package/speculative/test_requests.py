@@ -261,6 +261,23 @@ def test_an_error_of_the_target_for_tokens_that_it_knows_is_its_own() -> None:
         )
 
 
+def test_a_draft_may_return_its_last_row_alone() -> None:
+    target, draft = table(1, 6), table(2, 6)
+
+    def write(draft: Model) -> speculative.SpeculativeText:
+        return speculative_sequence(
+            target, draft, torch.tensor([0, 3]), max_new_tokens=20, generator=generator()
+        )
+
+    last, every = write(lambda ids: draft(ids)[-1:]), write(draft)
+    assert torch.equal(last.ids, every.ids)
+    assert last[1:] == every[1:]
+    with pytest.raises(
+        ValueError, match=r"the draft .* \(2, V\) or \(1, V\) for 2 .*, got \(3, 6\)"
+    ):
+        write(lambda ids: draft(ids.new_zeros(3)))
+
+
 def test_dials_that_leave_one_token_write_the_greedy_text() -> None:
     target, draft = table(1, 6), table(2, 6)
     greedy = [0]
