@@ -74,7 +74,7 @@ def check_weights(weights: Tensor, z: Tensor) -> Tensor:
         )
     weights = weights.detach()
     wrong = ~((weights >= 0) & (weights < torch.inf))
-    if bool(wrong.any()):
+    if anywhere(wrong):
         raise ValueError(
             f"weights must be >= 0 and finite, got {some_values(weights[wrong])}; "
             "0 leaves a class out"
@@ -240,7 +240,7 @@ def check_distribution(p: Tensor, dim: int) -> Tensor:
     p32 = at_least_float32(p)
     total = p32.sum(dim)
     wrong = ((total - 1).abs() > (0.05 if half else 1e-3)) | (p32 < 0).any(dim)
-    if wrong.any():
+    if anywhere(wrong):
         row = p.movedim(dim, -1)[wrong][0]
         raise ValueError(
             f"probabilities must be >= 0 and sum to 1, got a row {some_values(row)} with sum "

@@ -19,6 +19,10 @@ natural parameter, from which its logarithms and variances are computed, so they
 where a probability is rounded to 0 or 1. Natural parameters must not hold nan; ``+inf`` is
 accepted for a Bernoulli distribution alone, ``-inf`` everywhere, unless it leaves no outcome
 possible. Other arguments that do not fit raise ``TypeError`` or ``ValueError``.
+
+Values are looked at to be refused, so ``torch.vmap`` and ``torch.compile(fullgraph=True)``, which
+know none, do not take these classes: batch shapes do what ``vmap`` would. On the meta device
+nothing is refused for its values.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from torch import Tensor
 
 from omnivault._checks import (
     Generator,
+    anywhere,
     at_least_float32,
     check_distribution,
     check_floating,
@@ -74,7 +79,7 @@ class Bernoulli:
     def __post_init__(self) -> None:
         check_floating(self.probs, "probs")
         outside = ~((self.probs >= 0) & (self.probs <= 1))
-        if bool(outside.any()):
+        if anywhere(outside):
             raise ValueError(
                 f"probs must lie in [0, 1], got {some_values(self.probs[outside])}; "
                 "turn logits into probabilities with torch.sigmoid first"
@@ -146,7 +151,7 @@ class Bernoulli:
     def sufficient_statistic(self, y: Tensor) -> Tensor:
         r""":math:`t(y) = y` in the dtype of ``probs``, for outcomes y in {0, 1}."""
         _check_outcomes(y)
-        if bool(((y != 0) & (y != 1)).any()):
+        if anywhere((y != 0) & (y != 1)):
             raise ValueError(f"outcomes must be 0 or 1, got {some_values(y)}")
         return y.to(self.probs.dtype)
 
@@ -276,7 +281,7 @@ class Categorical:
         _check_outcomes(y)
         _check_indices(y)
         outside = (y < 0) | (y >= classes)
-        if bool(outside.any()):
+        if anywhere(outside):
             raise ValueError(
                 f"outcomes must be indices from 0 to {classes - 1}, got {some_values(y[outside])}"
             )
@@ -399,7 +404,7 @@ class Multinomial:
         where that has half precision: it would round counts. So does float32 above 2^24.
         """
         possible = self._possible(y)
-        if not bool(possible.all()):
+        if anywhere(~possible):
             raise ValueError(
                 f"counts must be whole, >= 0 and sum to {self.n}, got a row "
                 f"{some_values(y[~possible][0])}"
@@ -429,7 +434,7 @@ def _check_indices(y: Tensor) -> None:
 
 def _check_log_odds(eta: Tensor) -> None:
     check_floating(eta, "eta")
-    if bool(eta.isnan().any()):
+    if anywhere(eta.isnan()):
         raise ValueError(f"eta must not hold nan, got {some_values(eta)}")
 
 
@@ -441,9 +446,9 @@ def _natural(eta: Tensor, minimal: bool) -> Tensor:
             "eta needs a last dimension that holds the natural parameters, got shape "
             f"{tuple(eta.shape)}"
         )
-    if bool((eta.isnan() | (eta == torch.inf)).any()):
+    if anywhere(eta.isnan() | (eta == torch.inf)):
         raise ValueError(f"eta must not hold nan or inf, got {some_values(eta)}")
-    if not minimal and bool((eta == -torch.inf).all(-1).any()):
+    if not minimal and anywhere((eta == -torch.inf).all(-1)):
         raise ValueError(
             "a row of eta is -inf throughout, which leaves no outcome possible; keep one finite"
         )
@@ -459,7 +464,7 @@ def _to_natural(probs: Tensor, eta: Tensor | None, minimal: bool) -> Tensor:
     if not minimal:
         return _log_probs(probs, eta)
     ruled_out = probs[..., -1] == 0 if eta is None else eta[..., -1] == -torch.inf
-    if bool(ruled_out.any()):
+    if anywhere(ruled_out):
         raise ValueError(
             "the last outcome has the probability 0, or one that was rounded to 0, so there are no "
             "log-odds against it; put an outcome that can occur last, or use minimal=False"
@@ -482,7 +487,7 @@ def _check_rows(probs: Tensor) -> None:
             f"probs need a last dimension that holds at least one outcome, got shape "
             f"{tuple(probs.shape)}"
         )
-    if bool(probs.isnan().any()):
+    if anywhere(probs.isnan()):
         raise ValueError(f"probs hold nan: {some_values(probs)}")
     check_distribution(probs, -1)
 

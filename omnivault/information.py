@@ -7,6 +7,10 @@ the smallest normal number: it is large, and finite, so a gradient that reaches 
 
 Where logits are at hand, :func:`entropy_from_logits` and :func:`kl_divergence_from_logits` know
 more: a probability that has been rounded to 0 or 1 still has its logarithm there.
+
+Those two may be vectorized by ``torch.vmap`` and compiled with ``fullgraph=True``, at a temperature
+that is a number. The others look whether their rows are probabilities: for them leading dimensions
+do what ``vmap`` would, and a compiled function is one of several graphs.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import (
+    anywhere,
     at_least_float32,
     check_dim,
     check_distribution,
@@ -144,7 +149,7 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     """
     p_wide, q_wide = _check_pair(p, q, dim)
     terms = _impossible(-p_wide * _log(q_wide), p_wide, q_wide)
-    return terms.sum(dim).to(torch.result_type(p, q))
+    return terms.sum(dim).to(torch.promote_types(p.dtype, q.dtype))
 
 
 def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -178,7 +183,7 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
         excess(p_wide.detach(), q_wide.detach()),
         p_wide * (_log(p_wide) - _log(q_wide)) - p_wide + q_wide,
     )
-    return _impossible(terms, p_wide, q_wide).sum(dim).to(torch.result_type(p, q))
+    return _impossible(terms, p_wide, q_wide).sum(dim).to(torch.promote_types(p.dtype, q.dtype))
 
 
 def kl_divergence_from_logits(
@@ -273,7 +278,7 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
             f"dimension {dim} of the log-probabilities is empty (shape {tuple(log_probs.shape)}); "
             "a perplexity needs at least one outcome"
         )
-    if (log_probs > 0).any():
+    if anywhere(log_probs > 0):
         raise ValueError(
             f"log-probabilities must be <= 0, got {some_values(log_probs[log_probs > 0])}; "
             "take the logarithm of probabilities first, or "

@@ -29,6 +29,10 @@ any nan            all nan      all nan          nan
 ================== ============ ================ =============
 
 A row of ``-inf`` alone rules every class out, and no distribution does that: nan says so.
+
+No function looks at a logit to decide what it does, so each may be vectorized by ``torch.vmap``,
+differentiated by ``torch.func``, and compiled with ``fullgraph=True``. The numbers in tensors of
+temperatures or of weights are checked: with these a compiled function is one of several graphs.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> Table
         The format of each column, such as ``".3f"`` or ``""``, by its name.
     rows
         Of each row, a value for each column. Numbers, tensors with one element among them, are
-        written in the format of their column; text stays as it is, and None leaves a place empty.
+        written in the format of their column, and so are an estimate and the ends of its interval
+        as a tuple of three; text stays as it is, and None leaves a place empty.
 
     Returns
     -------
@@ -115,25 +116,37 @@ def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> Table
             )
         texts = []
         for place, (value, (name, form)) in enumerate(zip(row, columns.items(), strict=True)):
-            if isinstance(value, Tensor):
-                if value.numel() != 1:
+            numbers[place] |= not isinstance(value, str | bool | None)
+            if isinstance(value, tuple):
+                if len(value) != 3:
                     raise ValueError(
-                        f"column {name!r} takes tensors with one element, got the shape "
-                        f"{tuple(value.shape)}; give each element a row or a column"
+                        f"column {name!r} takes an estimate with the two ends of its interval, got "
+                        f"{_cut(value)}; give other numbers a column each"
                     )
-                value = value.item()
-            if value is None or isinstance(value, str):
-                texts.append(value or "")
-                continue
-            numbers[place] |= not isinstance(value, bool)
-            try:
-                texts.append(str(value) if isinstance(value, bool) else format(value, form))
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"the format {form!r} of column {name!r} does not fit {_cut(value)}: {error}"
-                ) from None
+                estimate, low, high = (_written(x, name, form) for x in value)
+                texts.append(f"{estimate} [{low}, {high}]")
+            else:
+                texts.append(_written(value, name, form))
         made.append(texts)
     return Table(list(columns), made, numbers)
+
+
+def _written(value: object, name: str, form: str) -> str:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"column {name!r} takes tensors with one element, got the shape "
+                f"{tuple(value.shape)}; give each element a row or a column"
+            )
+        value = value.item()
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return str(value) if isinstance(value, bool) else format(value, form)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the format {form!r} of column {name!r} does not fit {_cut(value)}: {error}"
+        ) from None
 
 
 def _cut(value: object) -> str:

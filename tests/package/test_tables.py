@@ -101,9 +101,18 @@ def test_a_minus_in_words_is_left_alone() -> None:
     assert row == ["top-k", "\N{MINUS SIGN}1e\N{MINUS SIGN}05"]
 
 
+def test_an_interval_stands_behind_its_estimate() -> None:
+    made = table({"mean": ".2f"}, [((-0.5, torch.tensor(-0.75), -0.25),), (1,)])
+    minus = "\N{MINUS SIGN}"
+    assert Cells(made.to_html()).rows[1] == [f"{minus}0.50 [{minus}0.75, {minus}0.25]"]
+    assert str(made).splitlines()[2:] == ["-0.50 [-0.75, -0.25]", " " * 16 + "1.00"]
+    assert Cells(made.to_html()).sides == [["right"]] * 3
+
+
 @pytest.mark.parametrize(
     ("columns", "row", "message"),
     [
+        ({"T": ".1f"}, ((1, 2),), r"with the two ends of its interval, got \(1, 2\); give other"),
         ({"T": "", "p": ""}, (1.0,), r"each of the 2 columns \['T', 'p'\], got 1: \(1\.0,\)"),
         ({"T": ""}, (1, 2), r"each of the 1 columns \['T'\], got 2: \(1, 2\)"),
         ({"T": "d"}, (0.5,), r"the format 'd' of column 'T' does not fit 0\.5: Unknown format"),
