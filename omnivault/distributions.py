@@ -2,7 +2,8 @@ r"""The distributions that a token is drawn from: Bernoulli, categorical and mul
 
 Each is one step from the last: one event of two outcomes, one of K, and n of K. ``probs`` may
 have any batch shape; outcomes broadcast with it. Draws take a generator, or one for each row of
-probabilities; without one they come from PyTorch's global generator.
+probabilities; without one they come from PyTorch's global generator. They are drawn in float64,
+where the generator is, and returned where the probabilities are.
 
 All three are exponential families, :math:`P(y) = h(y)\, e^{\langle\eta, t(y)\rangle - A(\eta)}`
 with the natural parameter :math:`\eta`, the sufficient statistic t and the log-partition A, whose
@@ -121,15 +122,14 @@ class Bernoulli:
         draws = _check_count(draws, "draws")
         # In float64: float32 has no uniform number between 0 and 2^-24, so that a smaller
         # probability would be drawn as if it were as large as that.
-        probs = self.probs.double()
-        own = check_generator(generator, probs.numel())
+        own, shape = check_generator(generator, self.probs.numel()), self.probs.shape
         if isinstance(own, list):
-            each = zip(probs.flatten(), own, strict=True)
-            columns = [torch.bernoulli(p.expand(draws), generator=g) for p, g in each]
-            drawn = torch.stack(columns, -1).reshape(draws, *probs.shape)
+            each = zip(self.probs.flatten(), own, strict=True)
+            columns = [_beside(p, g).expand(draws).bernoulli(generator=g) for p, g in each]
+            drawn = torch.stack([column.to(self.probs.device) for column in columns], -1)
         else:
-            drawn = torch.bernoulli(probs.expand(draws, *probs.shape), generator=own)
-        return drawn.long()
+            drawn = _beside(self.probs, own).expand(draws, *shape).bernoulli(generator=own)
+        return drawn.long().reshape(draws, *shape).to(self.probs.device)
 
     @classmethod
     def from_natural(cls, eta: Tensor) -> Bernoulli:
@@ -232,13 +232,14 @@ class Categorical:
         """Independent indices, int64 of shape ``(draws, ...)``."""
         draws = _check_count(draws, "draws")
         # In float64: torch.multinomial adds up the probabilities, where float32 may lose the tail.
-        rows = self.probs.double().reshape(-1, self.probs.shape[-1])
+        rows = self.probs.reshape(-1, self.probs.shape[-1])
         own = check_generator(generator, len(rows))
         if isinstance(own, list):
             each = zip(rows, own, strict=True)
-            drawn = torch.stack([row.multinomial(draws, True, generator=g) for row, g in each])
+            several = [_beside(row, g).multinomial(draws, True, generator=g) for row, g in each]
+            drawn = torch.stack([indices.to(rows.device) for indices in several])
         else:
-            drawn = torch.multinomial(rows, draws, replacement=True, generator=own)
+            drawn = _beside(rows, own).multinomial(draws, True, generator=own).to(rows.device)
         return drawn.T.reshape(draws, *self.probs.shape[:-1])
 
     @classmethod
@@ -411,6 +412,11 @@ class Multinomial:
             )
         counts = y.to(torch.promote_types(self.probs.dtype, torch.float32))
         return counts[..., :-1] if minimal else counts
+
+
+def _beside(probs: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return probabilities in float64, where the generator is."""
+    return probs.to(probs.device if generator is None else generator.device).double()
 
 
 def _check_outcomes(y: Tensor, shape: torch.Size | None = None) -> None:

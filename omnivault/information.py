@@ -334,6 +334,6 @@ def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
             f"p of shape {tuple(p.shape)} and q of shape {tuple(q.shape)} must have as many "
             f"outcomes along dim {dim} and broadcast otherwise; add dimensions with unsqueeze"
         )
-    dtype = torch.result_type(p, q)
+    dtype = torch.promote_types(p.dtype, q.dtype)
     wide = torch.float32 if dtype.itemsize < 4 else dtype
     return p.to(wide), q.to(wide)

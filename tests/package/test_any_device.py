@@ -252,6 +252,9 @@ DRAWS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "accept_or_redraw": lambda z, g: speculative.accept_or_redraw(
         z.softmax(-1), z.flip(-1).softmax(-1), (0 * z[:, 0]).long(), generator=g
     )[0],
+    "Bernoulli": lambda z, g: Bernoulli(z[:, 0].sigmoid()).sample(20, generator=g),
+    "Categorical": lambda z, g: Categorical(z.softmax(-1)).sample(20, generator=g),
+    "Multinomial": lambda z, g: Multinomial(3, z.softmax(-1)).sample(20, generator=g),
     "sample_sequence": lambda z, g: dec.sample_sequence(
         lambda ids: z, (0 * z[:, :1]).long(), max_new_tokens=4, generator=g
     ),
