@@ -33,15 +33,15 @@ def two_classes(penalty: Any, generator: torch.Generator) -> Iterator[Case]:
 @exercise("ex-priors", hint="a logit is a log-density plus a log-prior; replace the second.")
 def priors(adjusted: Any, generator: torch.Generator) -> Iterator[Case]:
     for k in [2, *torch.randint(3, 7, (19,), generator=generator).tolist()]:
-        f, pi, rho = 0.1 + torch.rand(3, k, generator=generator)
-        pi, rho = pi / pi.sum(), rho / rho.sum()
+        f, pi, new = 0.1 + torch.rand(3, k, generator=generator)
+        pi, new = pi / pi.sum(), new / new.sum()
         z = f.log() + pi.log() + torch.randn((), generator=generator)
-        got, told = called(adjusted, z, pi, rho)
+        got, told = called(adjusted, z, pi, new)
         logits = tensor_of(got)
         if logits is None or logits.shape != (k,):
             yield claim(False, f"{told} {shown(got)}; {k} logits are wanted.")
             return
-        found, expected = torch.softmax(logits, -1), f * rho / (f * rho).sum()
+        found, expected = torch.softmax(logits, -1), f * new / (f * new).sum()
         yield claim(
             agree(found, expected),
             f"{told} {shown(got)}, whose softmax is {shown(found)}, not {shown(expected)}.",

@@ -44,7 +44,7 @@ def cold_enough(highest: Any, generator: torch.Generator) -> Iterator[Case]:
     for size in [2, 3, 10, 1000, 49_152] * 4:
         gap = between(0.1, 3, generator)
         delta = 10 ** between(-8, -3, generator)
-        # The worst row exactly; the bound of the chapter is 0.02% colder at most.
+        # The worst row exactly; the upper bound of the cold limit, 0.02% colder at most, will do.
         expected = gap / math.log((size - 1) * (1 - delta) / delta)
         yield returns(highest, size, gap, delta, expected=expected, rel=1e-3)
 

@@ -43,7 +43,7 @@ def own_covariances(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 RIGHT: dict[str, Any] = {
     "ex-two-classes": lambda w, lam: lam * w.norm() ** 2 / 4,
-    "ex-priors": lambda z, pi, rho: (torch.softmax(z, 0) * rho / pi).log(),
+    "ex-priors": lambda z, pi, new: (torch.softmax(z, 0) * new / pi).log(),
     "ex-generative": in_another_gauge,
     "ex-gauge": lambda w: -w.sum(0) / len(w),
 }
@@ -55,13 +55,13 @@ WRONG: dict[str, dict[str, Any]] = {
         "not squared": lambda w, lam: lam / 4 * w.norm(),
     },
     "ex-priors": {
-        "upside down": lambda z, pi, rho: z + (pi / rho).log(),
-        "the new prior alone": lambda z, pi, rho: z + rho.log(),
-        "no logarithm": lambda z, pi, rho: z + rho / pi,
-        "logits multiplied": lambda z, pi, rho: z * rho / pi,
-        "probabilities": lambda z, pi, rho: torch.softmax(z + (rho / pi).log(), 0),
-        "a number": lambda z, pi, rho: (rho / pi).log().sum(),
-        "an error": lambda z, pi, rho: z[len(z)],
+        "upside down": lambda z, pi, new: z + (pi / new).log(),
+        "the new prior alone": lambda z, pi, new: z + new.log(),
+        "no logarithm": lambda z, pi, new: z + new / pi,
+        "logits multiplied": lambda z, pi, new: z * new / pi,
+        "probabilities": lambda z, pi, new: torch.softmax(z + (new / pi).log(), 0),
+        "a number": lambda z, pi, new: (new / pi).log().sum(),
+        "an error": lambda z, pi, new: z[len(z)],
     },
     "ex-generative": {
         "priors forgotten": lambda x, y: fitted(x, y, prior=0),
