@@ -14,8 +14,11 @@ The sequences are where the prompt is, whatever the device of the logits. A deco
 comes, token by token, so it is no function to compile or to vectorize; the model is.
 """
 
+from omnivault.decoding import prompts
 from omnivault.decoding.beams import Beams, beam_search
-from omnivault.decoding.prompts import NextTokenLogits
 from omnivault.decoding.sequences import greedy_search, sample_sequence
 
 __all__ = ["Beams", "NextTokenLogits", "beam_search", "greedy_search", "sample_sequence"]
+
+NextTokenLogits = prompts.NextTokenLogits
+"""Token ids, int64 ``(B, N)``, to the logits of the token that follows, ``(B, V)``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -18,6 +19,13 @@ from omnivault.exercises.checking import (
     shown,
     tensor_of,
 )
+
+
+@exercise("ex-parameters", hint="count W and b; then take away what moves no probability.")
+def parameters(count: Any, generator: torch.Generator) -> Iterator[Case]:
+    for k, d, bias in product((2, 3, 10, 49_152), (1, 64, 576), (True, False)):
+        columns = d + bias
+        yield returns(count, k, d, bias, expected=(k * columns, k * columns - columns))
 
 
 @exercise("ex-two-classes", hint="at the optimum the two rows sum to zero; write them with w.")

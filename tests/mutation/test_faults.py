@@ -65,9 +65,9 @@ def test_every_check_notices_a_fault() -> None:
 
 
 # What changes nothing, or cannot run, is no fault.
-VARIANCE = "self.probs * (1 - self.probs)"
+VARIANCE = "self.probs * self._complement()"
 NO_FAULTS = {
-    "(1 - self.probs) * self.probs": "passes all the same",
+    "self._complement() * self.probs": "passes all the same",
     "self.probs * (1 - probabilities)": "no fault of the formula: NameError",
     "self.probs * (1 - ": "SyntaxError",
 }
@@ -91,7 +91,7 @@ def test_what_is_no_fault_is_reported(new: str, tmp_path: Path) -> None:
     [
         ("Bernoulli.gone", VARIANCE, "0 functions or values are called Bernoulli.gone"),
         ("Bernoulli.variance", "self.gone", "holds 'self.gone' 0 times, not once"),
-        ("Bernoulli.variance", "self.probs", "holds 'self.probs' 2 times, not once"),
+        ("Bernoulli.log_pmf", "y == 1", "holds 'y == 1' 3 times, not once"),
     ],
 )
 def test_a_fault_whose_place_is_gone_is_an_error_that_says_so(

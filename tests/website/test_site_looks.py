@@ -42,11 +42,9 @@ def wide_and_narrow(page: Page, selector: str) -> tuple[Locator, list[Locator]]:
     """An element that scrolls, and one that does not, if there is one."""
     page.add_style_tag(content=LAY_OUT)
     found = page.locator(f"article {selector}:visible")
-    scrolls: list[bool] = found.evaluate_all(
-        "all => all.map((e) => e.scrollWidth > e.clientWidth + 20)"
-    )
-    fits = [found.nth(scrolls.index(False))] if False in scrolls else []
-    return found.nth(scrolls.index(True)), fits
+    beyond: list[int] = found.evaluate_all("all => all.map((e) => e.scrollWidth - e.clientWidth)")
+    fits = [found.nth(beyond.index(0))] if 0 in beyond else []
+    return found.nth(next(i for i, more in enumerate(beyond) if more > 80)), fits
 
 
 SEEN, UNSEEN = 0.03, 0.01

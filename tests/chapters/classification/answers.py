@@ -42,12 +42,20 @@ def own_covariances(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 RIGHT: dict[str, Any] = {
+    "ex-parameters": lambda k, d, bias: ((d + 1) * k if bias else d * k, (k - 1) * (d + bias)),
     "ex-two-classes": lambda w, lam: lam * w.norm() ** 2 / 4,
     "ex-priors": lambda z, pi, new: (torch.softmax(z, 0) * new / pi).log(),
     "ex-generative": in_another_gauge,
     "ex-gauge": lambda w: -w.sum(0) / len(w),
 }
 WRONG: dict[str, dict[str, Any]] = {
+    "ex-parameters": {
+        "a bias in any case": lambda k, d, bias: (k * (d + 1), (k - 1) * (d + 1)),
+        "no bias": lambda k, d, bias: (k * d, (k - 1) * d),
+        "one number free": lambda k, d, bias: (k * (d + bias), k * (d + bias) - 1),
+        "all determined": lambda k, d, bias: (k * (d + bias), k * (d + bias)),
+        "one count": lambda k, d, bias: k * (d + bias),
+    },
     "ex-two-classes": {
         "as in logistic regression": lambda w, lam: lam / 2 * (w**2).sum(),
         "one row alone": lambda w, lam: lam / 8 * (w**2).sum(),
