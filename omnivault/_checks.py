@@ -26,10 +26,7 @@ def check_logits(z: Tensor, dim: int = -1, name: str = "logits") -> None:
             f"{name} must have a floating dtype, got {z.dtype} with values {some_values(z)}; "
             "convert them with z.float()"
         )
-    if z.layout is not torch.strided:
-        raise TypeError(
-            f"{name} must be a dense tensor, got layout {z.layout}; z.to_dense() makes one"
-        )
+    check_dense(z, name)
     shape = tuple(z.shape)
     if z.ndim == 0:
         raise ValueError(
@@ -67,12 +64,15 @@ def check_weights(weights: Tensor, z: Tensor) -> Tensor:
         raise TypeError(
             f"weights must be a tensor of real numbers or of booleans, got {shown(weights)}"
         )
+    check_dense(weights, "weights")
     if not broadcasts_to(weights.shape, z.shape):
         raise ValueError(
             f"weights of shape {tuple(weights.shape)} do not broadcast to logits of shape "
             f"{tuple(z.shape)}; give one for each class"
         )
     weights = weights.detach()
+    if weights.is_floating_point():
+        weights = at_least_float32(weights)
     wrong = ~((weights >= 0) & (weights < torch.inf))
     if anywhere(wrong):
         raise ValueError(
@@ -140,6 +140,7 @@ def check_temperature(
         return torch.tensor(number, dtype=dtype, device=z.device)
     if temperature.dtype is torch.bool or temperature.is_complex():
         raise TypeError(f"temperature must hold real numbers, got {shown(temperature)}")
+    check_dense(temperature, "temperature")
     rows = torch.Size([size for n, size in enumerate(z.shape) if n != dim % z.ndim])
     if not broadcasts_to(temperature.shape, rows):
         raise ValueError(
@@ -241,7 +242,7 @@ def check_distribution(p: Tensor, dim: int) -> Tensor:
     total = p32.sum(dim)
     wrong = ((total - 1).abs() > (0.05 if half else 1e-3)) | (p32 < 0).any(dim)
     if anywhere(wrong):
-        row = p.movedim(dim, -1)[wrong][0]
+        row = p32.movedim(dim, -1)[wrong][0]
         raise ValueError(
             f"probabilities must be >= 0 and sum to 1, got a row {some_values(row)} with sum "
             f"{row.sum().item():.6g}; turn logits into probabilities with softmax(z) first"
@@ -255,9 +256,13 @@ def check_floating(p: Tensor, name: str) -> None:
             f"{name} must be a tensor of a floating dtype, got {shown(p)}; "
             "torch.tensor(...) or p.float() makes one"
         )
-    if p.layout is not torch.strided:
+    check_dense(p, name)
+
+
+def check_dense(x: Tensor, name: str) -> None:
+    if x.layout is not torch.strided:
         raise TypeError(
-            f"{name} must be a dense tensor, got layout {p.layout}; p.to_dense() makes one"
+            f"{name} must be a dense tensor, got layout {x.layout}; x.to_dense() makes one"
         )
 
 
@@ -278,6 +283,7 @@ def check_labels(rows: Tensor, labels: Tensor) -> None:
             f"labels must be a tensor of dtype torch.int64, got {shown(labels)}; "
             "one class index for each row, labels.long()"
         )
+    check_dense(labels, "labels")
     if rows.ndim != 2 or labels.shape != rows.shape[:1] or len(labels) == 0:
         raise ValueError(
             "needed are N >= 1 rows of K classes and N labels, got shapes "
@@ -293,6 +299,14 @@ def check_labels(rows: Tensor, labels: Tensor) -> None:
 
 def at_least_float32(z: Tensor) -> Tensor:
     return z.float() if z.dtype.itemsize < 4 else z
+
+
+def promoted(p: Tensor, q: Tensor) -> torch.dtype:
+    """Return the dtype for what is made of both; PyTorch has none for eight bits and others."""
+    if p.dtype is q.dtype:
+        return p.dtype
+    eight = [at_least_float32(x) if x.dtype.itemsize < 2 else x for x in (p, q)]
+    return torch.promote_types(*(x.dtype for x in eight))
 
 
 def broadcasts_to(shape: torch.Size, target: torch.Size) -> bool:

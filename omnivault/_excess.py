@@ -74,8 +74,7 @@ def excess_of_logits(first: Row, second: Row, temperature: Tensor, dim: int) -> 
     (z, p, log_p), (w, q, log_q) = first, second
     far = torch.where(log_p == -torch.inf, 0.0, log_p - log_q)
     possible = (log_p > -torch.inf) & (log_q > -torch.inf)
-    apart = torch.where(possible, (z - w) / temperature, 0.0)
-    c = apart - apart.gather(dim, log_p.argmax(dim, keepdim=True))
+    c = _less_at(log_p.argmax(dim, keepdim=True), z, w, possible, dim) / temperature
     change = torch.where(c <= 1, q * c.expm1(), (log_q + c).exp() - q)
     change = torch.where(possible, change, -q)
     normalizer = change.sum(dim, keepdim=True).log1p()
@@ -83,6 +82,20 @@ def excess_of_logits(first: Row, second: Row, temperature: Tensor, dim: int) -> 
     d = torch.where(close, c - normalizer, far)
     near = (d.abs() < NEAR_LOGS) & possible
     return torch.where(near, p * _exp_rest(d), torch.where(p > 0, p * d - p + q, q))
+
+
+def _less_at(place: Tensor, z: Tensor, w: Tensor, possible: Tensor, dim: int) -> Tensor:
+    """Return z - w, less what it is at one place of each row; 0 where it is not asked for.
+
+    Rows at different levels have differences that round off what tells them apart. What is lost is
+    a number of the format (Knuth, 1998, section 4.2.2), and is subtracted too.
+    """
+    difference = z - w
+    back = difference - z
+    lost = (z - (difference - back)) - (w + back)
+    parts = (torch.where(possible, part, 0.0) for part in (difference, lost))
+    first, second = (part - part.gather(dim, place) for part in parts)
+    return first + second
 
 
 def _artanh_rest(v: Tensor) -> Tensor:

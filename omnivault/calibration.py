@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import (
+    at_least_float32,
+    check_dense,
     check_distribution,
     check_floating,
     check_integer,
@@ -86,6 +88,7 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
             raise TypeError(
                 f"{name} must be a torch.Tensor, got {shown(value)}; use torch.tensor(...)"
             )
+        check_dense(value, name)
     if not claimed.is_floating_point():
         raise TypeError(f"claimed must have a floating dtype, got {claimed.dtype}; try .float()")
     if came_true.dtype is not torch.bool:
@@ -101,8 +104,9 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
         )
     bins = check_integer(bins, "bins", 10)
     if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
-    outside = claimed[~((claimed >= 0) & (claimed <= 1))]
+        raise ValueError(f"bins must be at least 1, got {shown(bins)}")
+    wide = at_least_float32(claimed.detach())
+    outside = wide[~((wide >= 0) & (wide <= 1))]
     if len(outside):
         raise ValueError(
             f"claims must lie in [0, 1], got {some_values(outside)}; "
@@ -111,7 +115,7 @@ def reliability_bins(claimed: Tensor, came_true: Tensor, bins: int = 15) -> Reli
     # Not the product of claim and bins, which rounds 0.29 * 100 to below 29.
     borders = torch.arange(1, bins, dtype=torch.float64, device=claimed.device) / bins
     borders = borders.to(claimed.dtype).double()
-    claimed = claimed.detach().double()
+    claimed = wide.double()
     group = torch.bucketize(claimed.contiguous(), borders, right=True)
     counts = torch.bincount(group, minlength=bins)
     return ReliabilityBins(
@@ -163,8 +167,9 @@ def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) ->
     0.4
     """
     check_floating(probs, "probabilities")
-    one = probs.ndim == 1 or (probs.ndim == 2 and probs.shape[1] == 1)
-    if one and bool(((probs.sum(-1) - 1).abs() > 0.05).any()):
+    wide = at_least_float32(probs)
+    one = wide.ndim == 1 or (wide.ndim == 2 and wide.shape[1] == 1)
+    if one and bool(((wide.sum(-1) - 1).abs() > 0.05).any()):
         raise ValueError(
             f"probs must have the shape (N, K), got {tuple(probs.shape)} with values "
             f"{some_values(probs)}; of one probability p for each input make two classes, "
@@ -172,9 +177,11 @@ def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) ->
         )
     check_distribution(probs, -1)
     check_labels(probs, labels)
-    confidence, choice = probs.max(-1)
-    # A rounded probability may exceed 1 by a unit in the last place.
-    groups = reliability_bins(confidence.clamp(max=1.0), choice == labels, bins)
+    confidence, choice = wide.max(-1)
+    # A rounded probability may exceed 1 by a unit in the last place. In the format of probs, in
+    # which the borders of the groups are rounded too.
+    claimed = confidence.clamp(max=1.0).to(probs.dtype)
+    groups = reliability_bins(claimed, choice == labels, bins)
     gaps = (groups.frequency - groups.claimed).abs().nan_to_num()
     return float((groups.counts * gaps).sum() / len(labels))
 
@@ -223,6 +230,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     check_logits(logits, -1)
     check_labels(logits, labels)
+    logits = at_least_float32(logits)
     if not logits.isfinite().all():
         raise ValueError(
             f"logits must be finite, got {some_values(logits[~logits.isfinite()])}; "

@@ -26,6 +26,7 @@ from omnivault._checks import (
     check_floating,
     check_logits,
     check_temperature,
+    promoted,
     some_values,
 )
 from omnivault._excess import Row, excess, excess_of_logits
@@ -149,7 +150,7 @@ def cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     """
     p_wide, q_wide = _check_pair(p, q, dim)
     terms = _impossible(-p_wide * _log(q_wide), p_wide, q_wide)
-    return terms.sum(dim).to(torch.promote_types(p.dtype, q.dtype))
+    return terms.sum(dim).to(promoted(p, q))
 
 
 def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
@@ -183,7 +184,7 @@ def kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
         excess(p_wide.detach(), q_wide.detach()),
         p_wide * (_log(p_wide) - _log(q_wide)) - p_wide + q_wide,
     )
-    return _impossible(terms, p_wide, q_wide).sum(dim).to(torch.promote_types(p.dtype, q.dtype))
+    return _impossible(terms, p_wide, q_wide).sum(dim).to(promoted(p, q))
 
 
 def kl_divergence_from_logits(
@@ -223,7 +224,7 @@ def kl_divergence_from_logits(
             f"z and w must have one shape, got {tuple(z.shape)} and {tuple(w.shape)}; "
             "expand the smaller one"
         )
-    dtype = torch.promote_types(z.dtype, w.dtype)
+    dtype = promoted(z, w)
     z, w = (at_least_float32(x.to(dtype)) for x in (z, w))
     (p, log_p), (q, log_q) = (_both(x, dim, temperature) for x in (z, w))
     first, second = Row(z, p, log_p).detach(), Row(w, q, log_q).detach()
@@ -278,13 +279,14 @@ def perplexity(log_probs: Tensor, dim: int = -1) -> Tensor:
             f"dimension {dim} of the log-probabilities is empty (shape {tuple(log_probs.shape)}); "
             "a perplexity needs at least one outcome"
         )
-    if anywhere(log_probs > 0):
+    wide = at_least_float32(log_probs)
+    if anywhere(wide > 0):
         raise ValueError(
-            f"log-probabilities must be <= 0, got {some_values(log_probs[log_probs > 0])}; "
+            f"log-probabilities must be <= 0, got {some_values(wide[wide > 0])}; "
             "take the logarithm of probabilities first, or "
             "log_softmax(z) of logits"
         )
-    return (-at_least_float32(log_probs).mean(dim)).exp().to(log_probs.dtype)
+    return (-wide.mean(dim)).exp().to(log_probs.dtype)
 
 
 def _log(p: Tensor) -> Tensor:
@@ -334,6 +336,6 @@ def _check_pair(p: Tensor, q: Tensor, dim: int) -> tuple[Tensor, Tensor]:
             f"p of shape {tuple(p.shape)} and q of shape {tuple(q.shape)} must have as many "
             f"outcomes along dim {dim} and broadcast otherwise; add dimensions with unsqueeze"
         )
-    dtype = torch.promote_types(p.dtype, q.dtype)
+    dtype = promoted(p, q)
     wide = torch.float32 if dtype.itemsize < 4 else dtype
     return p.to(wide), q.to(wide)

@@ -45,6 +45,7 @@ from torch import Tensor
 from omnivault._checks import (
     at_least_float32,
     broadcasts_to,
+    check_dense,
     check_dims,
     check_logits,
     check_temperature,
@@ -323,15 +324,25 @@ def softmax_vjp(
         raise TypeError(
             f"v must be a tensor of a floating dtype, got {shown(v)}; try v.to(p.dtype)"
         )
+    check_dense(v, "v")
     if not broadcasts_to(v.shape, p.shape):
         raise ValueError(
             f"v of shape {tuple(v.shape)} does not broadcast to p of shape {tuple(p.shape)}; "
             "give one number for each probability"
         )
     p32 = at_least_float32(p)
-    v32 = v.to(p32.dtype)
-    mean = (p32 * v32).sum(dim, keepdim=True)
-    return (p32 * (v32 - mean) / divisor).to(p.dtype)
+    return (_centered(p32, v.to(p32.dtype).expand(p.shape), dim) / divisor).to(p.dtype)
+
+
+def _centered(p: Tensor, v: Tensor, dim: int) -> Tensor:
+    """Return p (v - <p, v>).
+
+    Any number may be subtracted from v. With that of the most probable class nothing cancels in
+    the mean where one class has nearly everything, nor where v is far from zero.
+    """
+    v = v - v.gather(dim, p.argmax(dim, keepdim=True))
+    centered: Tensor = p * (v - (p * v).sum(dim, keepdim=True))
+    return centered
 
 
 class SoftmaxFunction(torch.autograd.Function):
@@ -380,7 +391,7 @@ class SoftmaxFunction(torch.autograd.Function):
         z, temperature, p = ctx.saved_tensors
         p32, v32 = at_least_float32(p), v.to(at_least_float32(p).dtype)
         divisor = check_temperature(temperature, z)
-        g = p32 * (v32 - (p32 * v32).sum(-1, keepdim=True)) / divisor
+        g = _centered(p32, v32, -1) / divisor
         # g sums to zero, so z may be shifted. Where p is 0, so are g and the term; the logit, which
         # may be -inf, is replaced before anything is done to it that has a derivative.
         z32 = at_least_float32(z)
@@ -482,10 +493,19 @@ class _Rows:
         if infinite:
             # An infinite maximum (all -inf, or some +inf) cannot be subtracted: inf - inf is nan.
             self.largest = torch.where(self.largest.isinf(), 0.0, self.largest)
-        self.exponents = _shift_and_divide(z, self.largest, self.temperature)
+        if isinstance(temperature, Tensor):
+            # An infinite exponent has no slope in T: where a class is ruled out it comes last.
+            out = z == -torch.inf
+            some = torch.where(out, self.largest.clamp(min=torch.finfo(z.dtype).min), z)
+            exponents = _shift_and_divide(some, self.largest, self.temperature)
+            self.exponents = torch.where(out, -torch.inf, exponents)
+        else:
+            self.exponents = _shift_and_divide(z, self.largest, self.temperature)
         if weights is not None:
-            # Shifted again: a weight may be so small that no class with it counts.
-            logs = weights.to(z.dtype).log()
+            # Shifted again: a weight may be so small that no class with it counts. The logarithm is
+            # that of the weight as it came: in float32 it might be 0 or infinite.
+            wide = weights if weights.dtype is torch.float64 else weights.to(z.dtype)
+            logs = wide.log().to(z.dtype)
             weighted = torch.where(weights == 0, -torch.inf, self.exponents + logs)
             more = weighted.detach().amax(self.dim, keepdim=True)
             more = torch.where(more.isinf(), 0.0, more) if infinite else more

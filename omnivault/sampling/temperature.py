@@ -50,7 +50,13 @@ def apply_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """
     check_rows(logits)
     divisor = check_temperature(temperature, logits)
-    divided = (at_least_float32(logits) / divisor).to(logits.dtype)
+    wide = at_least_float32(logits)
+    ruled_out = wide == -torch.inf if isinstance(temperature, Tensor) else None
+    if ruled_out is not None:  # an infinite quotient has no slope in T
+        wide = wide.masked_fill(ruled_out, 0.0)
+    divided = (wide / divisor).to(logits.dtype)
+    if ruled_out is not None:
+        divided = divided.masked_fill(ruled_out, -torch.inf)
     lost = ~divided.amax(-1).isfinite()
     if anywhere(lost):
         raise ValueError(

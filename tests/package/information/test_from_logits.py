@@ -234,3 +234,17 @@ def test_what_is_no_pair_of_logits_is_shown() -> None:
         entropy_from_logits(z, temperature=0.0)
     kl_divergence_from_logits(z, z)
     entropy_from_logits(z, temperature=0.5)
+
+
+@pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
+@pytest.mark.parametrize("offset", [1.0, 100.0, 1000.0, -1e5])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 8.0])
+def test_rows_at_two_levels_keep_what_tells_them_apart(
+    offset: float, temperature: float, dtype: torch.dtype
+) -> None:
+    z = torch.tensor([0.3, -0.2, 0.45], dtype=dtype)
+    w = z + torch.tensor([0.25, -0.125, 0.0625], dtype=dtype) * 2.0**-5 + offset
+    value = kl_divergence_from_logits(z, w, temperature=temperature).item()
+    # The differences of the logits are exact up to their last rounding. The divergence is about
+    # half their variance, of which the parts are some three times as large.
+    assert_within(value, exact_divergence(z, w, temperature), rel=2**7 * unit(dtype))

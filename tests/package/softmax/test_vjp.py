@@ -253,3 +253,40 @@ def test_vjp_has_derivatives_of_its_own(dim: int) -> None:
     p = softmax(random_logits(2, 3), dim).requires_grad_()
     v = upstream_like(p).detach().requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: softmax_vjp(a, b, dim, temperature=0.7), (p, v))
+
+
+@pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
+@pytest.mark.parametrize(
+    ("logits", "v"),
+    [
+        ([0.0, -20.0], [1.0, 0.0]),
+        ([0.0, -10.0], [1.0, 0.0]),
+        ([-20.0, 0.0, -21.0], [0.5, 1.0, -1.0]),
+        ([0.0, 1.0, 2.0], [1e6, 1e6 + 1, 1e6 + 2]),
+    ],
+    ids=str,
+)
+def test_nothing_cancels_where_one_class_leads_or_v_is_far_from_zero(
+    logits: list[float], v: list[float], dtype: torch.dtype
+) -> None:
+    p, upstream = softmax(torch.tensor(logits, dtype=dtype)), torch.tensor(v, dtype=dtype)
+    # With the probabilities as they are: what they lack of 1 is spread over all of them.
+    shares = [mp.mpf(x) for x in p.tolist()]
+    lead = v[logits.index(max(logits))]
+    mean = mp.fsum(s * (x - lead) for s, x in zip(shares, v, strict=True))
+    exact = [s * (x - lead - mean) for s, x in zip(shares, v, strict=True)]
+    u = unit(dtype)
+    for values in (
+        softmax_vjp(p, upstream),
+        torch.autograd.grad(
+            function(
+                z := torch.tensor(logits, dtype=dtype, requires_grad=True),
+                torch.tensor(1.0, dtype=dtype),
+            ),
+            z,
+            upstream,
+        )[0],
+    ):
+        for value, expected, share in zip(values.tolist(), exact, shares, strict=True):
+            # Products and two sums of three terms, none larger than the largest difference.
+            assert_within(value, expected, 16 * u * share * abs(mean), rel=16 * u)

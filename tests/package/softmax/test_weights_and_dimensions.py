@@ -191,7 +191,7 @@ def test_what_is_wrong_is_shown(
 def test_sparse_logits_are_shown_what_would_work() -> None:
     sparse = torch.eye(2).to_sparse()
     for subject in MAPS:
-        with pytest.raises(TypeError, match=r"got layout torch\.sparse_coo; z\.to_dense\(\)"):
+        with pytest.raises(TypeError, match=r"got layout torch\.sparse_coo; x\.to_dense\(\)"):
             subject(sparse)
         subject(sparse.to_dense())
 
@@ -214,3 +214,25 @@ def test_weights_of_numpy_shape_as_in_scipy() -> None:
     expected = scipy.special.logsumexp(z.numpy(), axis=(0, 1), b=np.broadcast_to(b, (2, 2)))
     value: Tensor = logsumexp(z, (0, 1), weights=b)
     assert_within(value, torch.tensor(expected), 64 * unit(torch.float64))
+
+
+BEYOND_FLOAT32: list[tuple[list[float], list[float]]] = [
+    ([200.0, 0.0], [1e-50, 1.0]),
+    ([1.0, 2.0], [1e300, 1e300]),
+    ([1.0, 2.0, 0.0], [1e-300, 2e-300, 0.0]),
+    ([-80.0, 0.0], [1e60, 1e-60]),
+]
+
+
+@pytest.mark.parametrize(("z", "weights"), BEYOND_FLOAT32, ids=str)
+def test_weights_may_lie_outside_the_range_of_the_logits_format(
+    z: list[float], weights: list[float]
+) -> None:
+    terms = [mp.mpf(w) * mp.exp(x) for x, w in zip(z, weights, strict=True)]
+    logits, given = torch.tensor(z), torch.tensor(weights, dtype=torch.float64)
+    total = mp.log(mp.fsum(terms))
+    # Logarithms up to 700 in size are rounded a few times.
+    near = 700 * 4 * unit(torch.float32)
+    assert_within(logsumexp(logits, weights=given), total, near)
+    for value, term in zip(softmax(logits, weights=given).tolist(), terms, strict=True):
+        assert_within(value, term / mp.exp(total), 1e-45, rel=2 * near)
