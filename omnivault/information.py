@@ -84,8 +84,11 @@ def entropy_from_logits(z: Tensor, dim: int = -1, *, temperature: float | Tensor
 
     Parameters
     ----------
-    z, dim, temperature
-        As in :func:`omnivault.softmax.softmax`; ``-inf`` rules an outcome out.
+    z
+        Logits, any floating dtype; ``-inf`` rules an outcome out.
+    dim, temperature
+        The dimension that holds the outcomes, one alone, and T as in
+        :func:`omnivault.softmax.softmax`.
 
     Returns
     -------
@@ -195,9 +198,9 @@ def kl_divergence_from_logits(
     Parameters
     ----------
     z, w
-        Logits of one shape; ``-inf`` rules an outcome out.
+        Logits of one shape, any floating dtypes; ``-inf`` rules an outcome out.
     dim, temperature
-        As in :func:`omnivault.softmax.softmax`, for both.
+        As in :func:`entropy_from_logits`, for both.
 
     Returns
     -------

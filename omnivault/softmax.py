@@ -32,7 +32,8 @@ A row of ``-inf`` alone rules every class out, and no distribution does that: na
 
 No function looks at a logit to decide what it does, so each may be vectorized by ``torch.vmap``,
 differentiated by ``torch.func``, and compiled with ``fullgraph=True``. The numbers in tensors of
-temperatures or of weights are checked: with these a compiled function is one of several graphs.
+temperatures or of weights are checked: ``vmap`` cannot run over these, and with them a compiled
+function is one of several graphs. ``SoftmaxFunction`` is for reverse mode alone.
 """
 
 from __future__ import annotations
