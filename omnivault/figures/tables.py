@@ -124,7 +124,7 @@ def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> Table
                         f"{_cut(value)}; give other numbers a column each"
                     )
                 estimate, low, high = (_written(x, name, form) for x in value)
-                texts.append(f"{estimate} [{low}, {high}]")
+                texts.append(f"{estimate} [{low},\N{NO-BREAK SPACE}{high}]")
             else:
                 texts.append(_written(value, name, form))
         made.append(texts)
