@@ -386,11 +386,11 @@ class Multinomial:
             logs = log_softmax(self._eta.double())
             held, zero = (counts > 0) & (logs > -torch.inf), torch.zeros_like(logs)
             p, log_p, surplus = logs.exp(), torch.where(held, logs, 0.0), 0 * n
-        costs = (counts * log_p).sum(-1)
         orders = _log_factorial_rest(n) - _log_factorial_rest(counts).sum(-1)
         deviance = _deviance(counts, n, p.detach(), log_p.detach())
-        # The value is that of orders + costs without what cancels, the derivatives are those of it.
-        value = orders - deviance.sum(-1) + surplus + (costs - costs.detach())
+        # It is 0, with the derivatives of the sum of c log p, which are those of the value.
+        change = (counts * (log_p - log_p.detach())).sum(-1)
+        value = orders - deviance.sum(-1) + surplus + change
         value = torch.where(possible, value, -torch.inf)
         return value, torch.where(held | (counts == 0), 1.0, zero), counts
 

@@ -143,3 +143,12 @@ def test_few_draws_of_more_outcomes() -> None:
         # The row may sum to one plus or minus 4 u.
         bound = stated_bound(n, counts, -exact + 4 * n * unit(torch.float64))
         assert_within(Multinomial(n, p).log_pmf(row).item(), exact, bound)
+
+
+def test_a_logarithm_that_overflows() -> None:
+    eta = torch.tensor([0.0, -1e300], dtype=torch.float64, requires_grad=True)
+    many = Multinomial.from_natural(10**9, eta)
+    value = many.log_pmf(torch.tensor([[1, 10**9 - 1], [10**9 - 1, 1]]))
+    assert value.tolist() == [-INF, -1e300]
+    (slope,) = torch.autograd.grad(value[1], eta)
+    assert slope.tolist() == [-1, 1]
