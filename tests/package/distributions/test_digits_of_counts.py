@@ -152,3 +152,12 @@ def test_a_logarithm_that_overflows() -> None:
     assert value.tolist() == [-INF, -1e300]
     (slope,) = torch.autograd.grad(value[1], eta)
     assert slope.tolist() == [-1, 1]
+
+
+def test_from_sixteen_on_no_term_of_the_series_is_missing() -> None:
+    half, y = torch.tensor([0.5, 0.5], dtype=torch.float64), [16, 16]
+    exact = exact_log_pmf(32, y, [mp.log(0.5)] * 2)
+    # Nothing but log(2 pi m)/2 of 32 and twice of 16, 7.3 in all, to 8 u each, and ten roundings
+    # of 5 or less; the term with 16^-9 is 220 u for both.
+    value = Multinomial(32, half).log_pmf(torch.tensor(y)).item()
+    assert_within(value, exact, bound=110 * unit(torch.float64))
