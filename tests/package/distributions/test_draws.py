@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from omnivault.distributions import Bernoulli, Categorical, Multinomial
 from tests.package.distributions.common import (
@@ -105,3 +108,41 @@ def test_the_seed_decides() -> None:
         assert not torch.equal(one, distribution.sample(40, generator=generator(9)))
         torch.manual_seed(8)
         assert torch.equal(one, distribution.sample(40))
+
+
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor holds that is made meanwhile."""
+
+    size = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            # An expanded tensor holds no more than it did before.
+            if isinstance(made, Tensor):
+                self.size = max(self.size, made.untyped_storage().nbytes() // made.itemsize)
+        return result
+
+
+def test_many_draws_are_counted_in_parts() -> None:
+    n, p = 2_100_000, torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.9, 0.1], [0.2, 0.5, 0.3]])
+    with Largest() as largest:  # type: ignore[no-untyped-call]
+        drawn = Multinomial(n, p).sample(4, generator=generator(10))
+    assert largest.size <= 2**22
+    assert (drawn.sum(-1) == n).all()
+    # Row by row the draws are those of the categorical distribution.
+    indices = Categorical(p).sample(4 * n, generator=generator(10)).reshape(4, n, 3)
+    for draw, row in np.ndindex(4, 3):
+        counts = torch.bincount(indices[draw, :, row], minlength=3)
+        assert torch.equal(drawn[draw, row], counts)
+        assert_frequencies(counts, p[row])
+
+
+def test_many_draws_take_a_generator_for_each_row() -> None:
+    n, p = 3_000_000, torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.9, 0.1]])
+    drawn = Multinomial(n, p).sample(2, generator=[generator(11), generator(12)])
+    for row, seed in ((0, 11), (1, 12)):
+        alone = Multinomial(n, p[row]).sample(2, generator=generator(seed))
+        assert torch.equal(drawn[:, row], alone)

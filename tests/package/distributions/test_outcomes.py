@@ -210,7 +210,9 @@ def test_certain_and_impossible(dtype: torch.dtype) -> None:
         assert bool((y[:, 0] == 1).all() and (y[:, 1] != 1).all())
     many = Multinomial(2, p)
     assert many.pmf(torch.tensor([0, 2, 0])).tolist() == [1, 0]
-    assert many.pmf(torch.tensor([1, 0, 1])).tolist() == [0, 0.5]
+    never, sometimes = many.pmf(torch.tensor([1, 0, 1]))
+    assert never.item() == 0
+    assert_close(sometimes, 0.5)
     assert many.log_pmf(torch.tensor([1, 1, 0])).tolist() == [-INF, -INF]
     assert many.sample(20, generator=generator())[:, 0].tolist() == [[0, 2, 0]] * 20
 
@@ -233,6 +235,33 @@ def test_off_the_support_the_probability_is_zero(
     y = torch.tensor(impossible)
     assert distribution.pmf(y).tolist() == [0] * len(y)
     assert distribution.log_pmf(y).tolist() == [-INF] * len(y)
+
+
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+
+
+@pytest.mark.parametrize("dtype", [*INTEGERS, *UNSIGNED], ids=str)
+@pytest.mark.parametrize("k", [3, 128, 256, 300, 65_536])
+def test_an_index_may_be_narrower_than_the_number_of_outcomes(dtype: torch.dtype, k: int) -> None:
+    p = torch.arange(1, k + 1).double() / (k * (k + 1) / 2)
+    last = min(k, torch.iinfo(dtype).max)  # as an outcome there is none, if it is k
+    y = torch.tensor([0, 2, 100, last]).clamp(max=last).to(dtype)
+    expected = [p[i].item() if i < k else 0 for i in y.tolist()]
+    die = Categorical(p)
+    assert die.pmf(y).tolist() == expected
+    assert_close(die.log_pmf(y).exp(), expected)
+    inside = torch.tensor([i for i in y.tolist() if i < k])
+    one_hot_rows = die.sufficient_statistic(inside.to(dtype))
+    assert torch.equal(one_hot_rows.argmax(-1), inside)
+    assert one_hot_rows.sum().item() == len(inside)
+
+
+def test_the_largest_indices_are_outside() -> None:
+    y = torch.tensor([2**63, 2**64 - 1, 1], dtype=torch.uint64)
+    assert Categorical(P3).pmf(y).tolist() == [0, 0, 0.25]
+    with pytest.raises(ValueError, match=r"from 0 to 2, got \[9223372036854775808, 184467"):
+        Categorical(P3).sufficient_statistic(y)
 
 
 def test_small_integers_index_too() -> None:

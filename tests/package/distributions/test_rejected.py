@@ -22,6 +22,7 @@ SUM = (
     "probabilities with softmax(z) first"
 )
 EMPTY = "probs need a last dimension that holds at least one outcome, got shape {}"
+MANY = "must be below 2^63, got {}; counts are int64, so take fewer draws at a time"
 HALVES = torch.tensor([0.5, 0.5])
 categorical: list[tuple[Any, type[Exception], str, Any]] = [
     ([0.5, 0.5], TypeError, DTYPE.format([0.5, 0.5]), HALVES),
@@ -89,12 +90,19 @@ BAD: list[tuple[Callable[[Any], Any], Any, type[Exception], str, Any]] = [
             (-2, ValueError, "must be at least 1, got -2"),
             (2.0, TypeError, "must be an int such as 10, got 2.0"),
             (True, TypeError, "must be an int such as 10, got True"),
+            (-(10**5000), ValueError, "must be at least 1, got a negative int of some 5000 digits"),
+            (2**63, ValueError, MANY.format(2**63)),
+            (10**30, ValueError, MANY.format(10**30)),
+            (10**5000, ValueError, MANY.format("an int of some 5000 digits")),
         )
     ),
 ]
 
 
-@pytest.mark.parametrize(("function", "bad", "error", "message", "good"), BAD)
+# Numbered, as pytest would write out an integer that is too long for it.
+@pytest.mark.parametrize(
+    ("function", "bad", "error", "message", "good"), BAD, ids=map(str, range(len(BAD)))
+)
 def test_what_is_rejected_is_shown_beside_what_is_not(
     function: Callable[[Any], Any], bad: Any, error: type[Exception], message: str, good: Any
 ) -> None:
@@ -144,6 +152,47 @@ def test_outcomes_must_be_a_tensor(name: str) -> None:
         TypeError, match=r"^outcomes must be a tensor, got .*; torch.tensor\(\.\.\.\)"
     ):
         function(good.tolist())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_OUTCOMES)
+def test_outcomes_must_be_dense_and_real(name: str) -> None:
+    function, good = FUNCTIONS_OF_OUTCOMES[name]
+    sparse = good.to_sparse()
+    message = "outcomes must be a dense tensor, got layout torch.sparse_coo; y.to_dense() makes one"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        function(sparse)
+    function(sparse.to_dense())
+    message = "outcomes must be real numbers, got torch.complex64; y.real takes their part"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        function(good.to(torch.complex64))
+
+
+MADE_OF: dict[str, list[Callable[[torch.Tensor], Any]]] = {
+    "probs": [Bernoulli, Categorical, lambda p: Multinomial(2, p)],
+    "eta": [
+        Bernoulli.from_natural,
+        Bernoulli.log_partition,
+        Categorical.from_natural,
+        Categorical.log_partition,
+        lambda eta: Multinomial.from_natural(2, eta),
+        lambda eta: Multinomial.log_partition(2, eta),
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize("name", MADE_OF)
+def test_eight_bits_are_too_few(name: str, dtype: torch.dtype) -> None:
+    message = (
+        f"{name} must be a tensor of float16, bfloat16, float32 or float64, got {dtype}; "
+        f"{name}.float() makes one"
+    )
+    for make in MADE_OF[name]:
+        # A row that sums to one, and one that does not.
+        for row in ([0.5, 0.5], [0.5, 0.75]):
+            with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+                make(torch.tensor(row).to(dtype))
+        make(HALVES.to(dtype).float())
 
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS_OF_OUTCOMES if n.endswith("pmf")])
