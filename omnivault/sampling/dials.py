@@ -57,6 +57,10 @@ def cuts(p: float | Tensor, logits: Tensor) -> bool | Tensor:
 
 def for_each_row(value: Tensor, logits: Tensor, name: str) -> Tensor:
     """Expand a tensor to the shape of the rows; raise unless it broadcasts to it."""
+    if value.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {value.layout}; {name}.to_dense() makes one"
+        )
     rows = logits.shape[:-1]
     if not broadcasts_to(value.shape, rows):
         raise ValueError(
