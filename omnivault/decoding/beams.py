@@ -162,8 +162,8 @@ class _Search:
         self.length += 1
         vocabulary = log_probs.shape[-1]
         totals = (self.running_log_probs.unsqueeze(-1) + log_probs).flatten()
-        # Of each beginning every end may be among the best; as many as it takes are left to go on.
-        best, index = totals.topk(min((1 + len(self.ends)) * self.width, len(totals)))
+        # As Transformers does: if every end of every beginning is among them, the width is left.
+        best, index = totals.topk(min(max(2, 1 + len(self.ends)) * self.width, len(totals)))
         best, index = best[best > -torch.inf], index[best > -torch.inf]
         tokens = index % vocabulary
         ids = torch.cat([self.running[index // vocabulary], tokens.unsqueeze(-1)], dim=-1)

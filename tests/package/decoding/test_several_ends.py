@@ -25,7 +25,8 @@ class Model(PreTrainedModel, GenerationMixin):
     config_class = PretrainedConfig
 
     def __init__(self, function: NextTokenLogits) -> None:
-        super().__init__(PretrainedConfig(**{"vocab_size": 7}))
+        options: dict[str, Any] = {"vocab_size": 7}
+        super().__init__(PretrainedConfig(**options))
         self.function = function
         self.nothing = torch.nn.Parameter(torch.zeros(1))
 
