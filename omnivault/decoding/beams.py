@@ -151,7 +151,7 @@ class _Search:
     ) -> None:
         self.prompt, self.width, self.steps = prompt, width, steps
         self.ends, self.length_penalty = ends, length_penalty
-        self.last = torch.tensor(ends, dtype=torch.int64, device=prompt.device)
+        self.end_tokens = torch.tensor(ends, dtype=torch.int64, device=prompt.device)
         self.length = 0
         self.running = prompt.unsqueeze(0)
         self.running_log_probs = torch.zeros(1, dtype=torch.float64, device=prompt.device)
@@ -169,7 +169,7 @@ class _Search:
         ids = torch.cat([self.running[index // vocabulary], tokens.unsqueeze(-1)], dim=-1)
 
         last = self.length == self.steps
-        ends = torch.isin(tokens, self.last) | last
+        ends = torch.isin(tokens, self.end_tokens) | last
         for i in ends[: self.width].nonzero().flatten().tolist():
             score = self._score(best[i].item(), self.length)
             self.finished.append(_Hypothesis(ids[i], best[i].item(), score))
