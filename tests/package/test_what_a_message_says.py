@@ -121,7 +121,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a long list for k": (
         lambda: top_k(Z, LONG),
         TypeError,
-        "must be an int such as 50, got [0, 1, 2, 3, 4, 5, ...]; a tensor may hold one for each row",
+        "be an int such as 50, got [0, 1, 2, 3, 4, 5, ...]; a tensor may hold one for each row",
     ),
     "a truncation of a long name": (
         lambda: sample(Z, **MISSPELT),
