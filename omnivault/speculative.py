@@ -276,7 +276,7 @@ def speculative_sequence(
                 f"end_token must lie in [0, {known}), the vocabulary, got {max(last_tokens)}"
             )
         p, q = _in_one_vocabulary(p, q)
-        if "top_k" in dials:
+        if "top_k" in dials:  # either model keeps all of its own, but k is at most the larger size
             number_of_tokens(dials["top_k"], p[:1], "top_k")
         for n in range(len(q)):
             token, kept = accept_or_redraw(p[n], q[n], ids[start + n], generator=generator)
