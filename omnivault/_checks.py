@@ -200,14 +200,25 @@ def check_generator(
 
 
 def check_end_token(end_token: int | Sequence[int] | None) -> list[int]:
-    """Return the tokens that end a sequence, none for None."""
+    """Return the tokens that end a sequence, each once, in their order; none for None."""
     if end_token is None:
         return []
-    several = isinstance(end_token, Sequence) and not isinstance(end_token, str)
-    tokens = list(end_token) if isinstance(end_token, Sequence) and several else [end_token]
+    alone = _plain(end_token)
+    if isinstance(alone, str | bytes) or not hasattr(alone, "__iter__"):
+        tokens = [end_token]
+    elif isinstance(alone, Sequence):
+        tokens = list(alone)
+    else:
+        raise TypeError(
+            f"end_token must be an int such as 2 or a list of some, got {shown(end_token)}"
+        )
     if not tokens:
         raise ValueError("end_token must name a token, got []; None lets no token end a sequence")
-    return [check_integer(token, "end_token", 2) for token in tokens]  # type: ignore[arg-type]
+    ends = [check_integer(token, "end_token", 2) for token in tokens]  # type: ignore[arg-type]
+    for end in ends:
+        if not 0 <= end < 2**63:
+            raise ValueError(f"end_token must lie in [0, V), the vocabulary, got {shown(end)}")
+    return list(dict.fromkeys(ends))
 
 
 def check_number(value: float | Tensor, name: str, example: float) -> float:

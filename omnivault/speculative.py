@@ -29,6 +29,7 @@ from omnivault._checks import (
     some_values,
 )
 from omnivault.inverse_cdf import inverse_cdf, uniforms
+from omnivault.sampling.dials import at_most, number_of_tokens
 from omnivault.sampling.temperature import scaled
 from omnivault.sampling.truncation import in_order, truncate
 
@@ -49,7 +50,8 @@ class SpeculativeText:
     accepted: int
     """How many of these were accepted."""
     rounds: int
-    """How often the target was called."""
+    """How often the draft proposed and the target read. The target is called once in each, and in
+    the first up to three times if it raises ``IndexError`` at what it does not know."""
 
 
 def accept_or_redraw(
@@ -80,7 +82,8 @@ def accept_or_redraw(
     Raises
     ------
     TypeError
-        ``p`` or ``q`` is not floating or has but 8 bits, or ``drafted`` is not int64.
+        ``p`` or ``q`` is not floating or has but 8 bits, ``drafted`` is not int64, or one of them
+        is sparse.
     ValueError
         The shapes do not match, a row is negative somewhere or does not sum to 1, or a drafted
         token is not in [0, V) or has the probability 0 under q.
@@ -97,8 +100,7 @@ def accept_or_redraw(
     0.5
     """
     p, q = _distribution(p, "p"), _distribution(q, "q")
-    if not isinstance(drafted, Tensor) or drafted.dtype != torch.int64:
-        raise TypeError(f"drafted must be an int64 tensor of token ids, got {shown(drafted)}")
+    _check_tokens(drafted, "drafted")
     if p.shape != q.shape or drafted.shape != p.shape[:-1]:
         raise ValueError(
             f"p, q and drafted must have the shapes (..., V), (..., V) and (...), got "
@@ -126,6 +128,15 @@ def accept_or_redraw(
     return torch.where(accepted, drafted, redrawn), accepted
 
 
+def _check_tokens(ids: Tensor, name: str) -> None:
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
+        raise TypeError(f"{name} must be an int64 tensor of token ids, got {shown(ids)}")
+    if ids.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {ids.layout}; {name}.to_dense() makes one"
+        )
+
+
 def _distribution(p: Tensor, name: str) -> Tensor:
     """Return rows of probabilities in float32 or float64; raise unless they are some."""
     if not isinstance(p, Tensor) or not p.is_floating_point() or p.dtype.itemsize < 2:
@@ -138,6 +149,8 @@ def _distribution(p: Tensor, name: str) -> Tensor:
         raise TypeError(
             f"{name} must be a dense tensor, got layout {p.layout}; {name}.to_dense() makes one"
         )
+    if p.ndim == 0:
+        raise ValueError(f"{name} must have the shape (..., V), got ()")
     half = p.dtype.itemsize < 4
     wide = at_least_float32(p)
     total = wide.sum(-1, keepdim=True)
@@ -184,7 +197,8 @@ def speculative_sequence(
     lookahead
         How many tokens the draft proposes in a round.
     end_token
-        The token that ends the text, or several; None lets it grow to its full length.
+        The token that ends the text, or a list of several, each in [0, V) of the target; None lets
+        it grow to its full length.
     temperature
         T >= 0 of both models, a number, or a tensor with one for the only row; at 0 either takes
         its largest logit.
@@ -192,12 +206,13 @@ def speculative_sequence(
         Source of randomness, or a list of one for the only row. None takes PyTorch's global one.
     **dials
         Truncations of both models, as in :func:`omnivault.sampling.sample`: the text has the
-        distribution of the truncated target.
+        distribution of the truncated target. Of vocabularies of two sizes ``top_k`` may be up to
+        the larger; the other model keeps all of its own.
 
     Returns
     -------
     SpeculativeText
-        The text, and how many proposals and calls of the target it took.
+        The text, and how many proposals and rounds it took.
 
     Raises
     ------
@@ -207,7 +222,8 @@ def speculative_sequence(
     ValueError
         A model returns logits of another shape, a row of which holds nan or ``+inf`` or nothing but
         ``-inf``; ``ids`` is not one row of tokens, ``max_new_tokens`` or ``lookahead`` is not
-        positive, T is negative or not finite, or a truncation is out of its range.
+        positive, an end token is none of the target's, T is negative or not finite, or a truncation
+        is out of its range.
 
     Notes
     -----
@@ -227,14 +243,13 @@ def speculative_sequence(
     >>> bad.ids.tolist(), bad.rounds
     ([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 10)
     """
-    if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
-        raise TypeError(f"ids must be an int64 tensor of token ids, got {shown(ids)}")
+    _check_tokens(ids, "ids")
     if ids.ndim != 1 or len(ids) == 0:
         raise ValueError(f"ids must have the shape (N,) with N >= 1, got {tuple(ids.shape)}")
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if check_integer(number, name, 4) < 1:
             raise ValueError(f"{name} must be at least 1, got {shown(number)}")
-    last_tokens = check_end_token(end_token)
+    last_tokens = frozenset(check_end_token(end_token))
     one_row = torch.zeros(1, 1, dtype=torch.float64)
     temperature = check_temperature(temperature, one_row, zero=True).reshape(())
     generator = check_generator(generator, 1)
@@ -256,7 +271,13 @@ def speculative_sequence(
         p = _probabilities(_read(target, read, start)[start - 1 :], temperature, dials)
         rounds += 1
         known = p.shape[-1]
+        if max(last_tokens, default=0) >= known:
+            raise ValueError(
+                f"end_token must lie in [0, {known}), the vocabulary, got {max(last_tokens)}"
+            )
         p, q = _in_one_vocabulary(p, q)
+        if "top_k" in dials:  # either model keeps all of its own, but k is at most the larger size
+            number_of_tokens(dials["top_k"], p[:1], "top_k")
         for n in range(len(q)):
             token, kept = accept_or_redraw(p[n], q[n], ids[start + n], generator=generator)
             proposed += 1
@@ -304,6 +325,8 @@ def _read(target: Logits, ids: Tensor, start: int) -> Tensor:
 
 
 def _probabilities(logits: Tensor, temperature: Tensor, dials: Mapping[str, Any]) -> Tensor:
+    if "top_k" in dials:
+        dials = {**dials, "top_k": at_most(dials["top_k"], logits.shape[-1])}
     z, later, cold = scaled(logits, temperature, dials)
     if bool(cold.all()):
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(z.dtype)

@@ -94,8 +94,9 @@ def beam_search(
 
     Notes
     -----
-    The rules are those of Transformers with ``early_stopping="never"``. A sequence that ends is
-    set aside if it is among the ``width`` best candidates of its step, and the search is over when
+    The rules are those of Transformers with ``early_stopping="never"``, whatever the
+    number of end tokens. A sequence that ends is set aside if it is among the ``width`` best
+    candidates of its step; the ``width`` best that do not end go on; and the search is over when
     no beginning can still overtake the worst of ``width`` sequences set aside.
 
     Examples
@@ -135,7 +136,7 @@ def _search_together(next_token_logits: NextTokenLogits, searches: list[_Search]
     """Search from prompts of one length."""
     while any(len(search.running) for search in searches):
         rows = torch.cat([search.running for search in searches if len(search.running)])
-        log_probs = call(next_token_logits, rows).double().log_softmax(-1)
+        log_probs = call(next_token_logits, rows, searches[0].ends).double().log_softmax(-1)
         parts = log_probs.split([len(search.running) for search in searches])
         for search, part in zip(searches, parts, strict=True):
             if len(part):
@@ -150,6 +151,7 @@ class _Search:
     ) -> None:
         self.prompt, self.width, self.steps = prompt, width, steps
         self.ends, self.length_penalty = ends, length_penalty
+        self.end_tokens = torch.tensor(ends, dtype=torch.int64, device=prompt.device)
         self.length = 0
         self.running = prompt.unsqueeze(0)
         self.running_log_probs = torch.zeros(1, dtype=torch.float64, device=prompt.device)
@@ -160,16 +162,14 @@ class _Search:
         self.length += 1
         vocabulary = log_probs.shape[-1]
         totals = (self.running_log_probs.unsqueeze(-1) + log_probs).flatten()
-        # Twice the width: if all of the best end here, as many are left to go on.
-        best, index = totals.topk(min(2 * self.width, len(totals)))
+        # As Transformers does: if every end of every beginning is among them, the width is left.
+        best, index = totals.topk(min(max(2, 1 + len(self.ends)) * self.width, len(totals)))
         best, index = best[best > -torch.inf], index[best > -torch.inf]
         tokens = index % vocabulary
         ids = torch.cat([self.running[index // vocabulary], tokens.unsqueeze(-1)], dim=-1)
 
         last = self.length == self.steps
-        ends = torch.full_like(tokens, last, dtype=torch.bool)
-        for token in self.ends:
-            ends |= tokens == token
+        ends = torch.isin(tokens, self.end_tokens) | last
         for i in ends[: self.width].nonzero().flatten().tolist():
             score = self._score(best[i].item(), self.length)
             self.finished.append(_Hypothesis(ids[i], best[i].item(), score))

@@ -31,8 +31,11 @@ def by_length(
     return [results[row] for row in range(len(prompts))]
 
 
-def call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
-    """Logits of each row, ``(B, V)``, where the rows are; raise unless each has a softmax."""
+def call(next_token_logits: NextTokenLogits, ids: Tensor, ends: list[int]) -> Tensor:
+    """Logits of each row, ``(B, V)``, where the rows are; raise unless each has a softmax.
+
+    Only they say how large the vocabulary is, and so whether each end is in it.
+    """
     logits = next_token_logits(ids)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(ids):
         raise ValueError(
@@ -41,6 +44,10 @@ def call(next_token_logits: NextTokenLogits, ids: Tensor) -> Tensor:
             f"{tuple(logits.shape) if isinstance(logits, Tensor) else shown(logits)}"
         )
     check_rows(logits)
+    if max(ends, default=0) >= logits.shape[-1]:
+        raise ValueError(
+            f"end_token must lie in [0, {logits.shape[-1]}), the vocabulary, got {max(ends)}"
+        )
     return logits.to(ids.device)
 
 
@@ -58,6 +65,12 @@ def check_prompt(prompt: Tensor | Sequence[Tensor], max_new_tokens: int) -> list
             "prompts in a list must have the shapes (N,), and there must be one, got "
             f"{shown([tuple(own.shape) for own in each])}"  # type: ignore[union-attr]
         )
+    for own in each:
+        if own.layout is not torch.strided:  # type: ignore[union-attr]
+            raise TypeError(
+                f"prompt must be a dense tensor, got layout {own.layout}; "  # type: ignore[union-attr]
+                "prompt.to_dense() makes one"
+            )
     if isinstance(prompt, Tensor):
         if prompt.ndim not in (1, 2) or (prompt.ndim == 2 and len(prompt) == 0):
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from omnivault import sampling
-from omnivault._checks import Generator, check_end_token, check_generator, check_temperature
+from omnivault._checks import Generator, check_end_token, check_generator
 from omnivault.decoding.prompts import (
     EndToken,
     NextTokenLogits,
@@ -61,12 +61,13 @@ def greedy_search(
         Token ids ``(B, N)`` to logits ``(B, V)``.
     prompt
         Token ids to begin with, int64 of shape ``(N,)`` or ``(B, N)``, or a list of tensors of
-        shape ``(N,)``, each with its own N.
+        shape ``(N,)``, each with its own N. It is passed on as it is, also with N = 0; whether
+        something follows the empty prompt is for the function to say.
     max_new_tokens
         How many tokens to append at most, at least 1.
     end_token
-        The token that ends a sequence, or several; None lets every sequence grow to its full
-        length.
+        The token that ends a sequence, or a list of several, each in [0, V); None lets every
+        sequence grow to its full length.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def greedy_search(
     ------
     TypeError, ValueError
         An argument has the wrong type, shape or range, the function returns another shape than
-        ``(B, V)``, or its logits have no softmax.
+        ``(B, V)``, its logits have no softmax, or an end token is none of their V tokens.
 
     Examples
     --------
@@ -173,15 +174,14 @@ def sample_sequence(
     """
     prompts = check_prompt(prompt, max_new_tokens)
     own = check_generator(generator, len(prompts))
-    # As float64, so that it has room for what the logits may turn out to be.
-    rows = torch.empty(len(prompts), 1, dtype=torch.float64)
-    temperature = check_temperature(temperature, rows, zero=True).squeeze(-1)
-    dials = {name: _for_rows(value, rows, name) for name, value in dials.items()}
+    # Whether they are in range is for the first logits to say, by their dtype and vocabulary.
+    shape = torch.empty(len(prompts), 1)
+    dials = {"temperature": temperature, **dials}
+    dials = {name: _for_rows(value, shape, name) for name, value in dials.items()}
 
     def choose(logits: Tensor, rows: list[int]) -> Tensor:
         return sampling.sample(
             logits,
-            temperature=_of_rows(temperature, rows),
             generator=[own[row] for row in rows] if isinstance(own, list) else own,
             **{name: _of_rows(value, rows) for name, value in dials.items()},
         )
@@ -215,10 +215,11 @@ def _extended(
     texts = by_length(prompts, decode)
     if isinstance(prompt, Tensor):
         return torch.stack(texts) if prompt.ndim == 2 else texts[0]
-    return [_without_filler(text, len(own), ends) for text, own in zip(texts, prompts, strict=True)]
+    last = frozenset(ends)
+    return [_without_filler(text, len(own), last) for text, own in zip(texts, prompts, strict=True)]
 
 
-def _without_filler(text: Tensor, start: int, ends: list[int]) -> Tensor:
+def _without_filler(text: Tensor, start: int, ends: frozenset[int]) -> Tensor:
     at = [n for n, token in enumerate(text[start:].tolist()) if token in ends]
     return text[: start + at[0] + 1] if at else text
 
@@ -233,14 +234,14 @@ def _extend(
 ) -> Tensor:
     """Append what ``choose`` takes from the logits of the rows that have not ended."""
     running = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    last = torch.tensor(ends, dtype=torch.int64, device=ids.device)
     for _ in range(max_new_tokens):
         rows = running.nonzero().flatten()
         new = torch.full((len(ids),), ends[0] if ends else 0, device=ids.device)
         chosen = [numbers[row] for row in rows.tolist()]
-        new[rows] = choose(call(next_token_logits, ids[rows]), chosen)
+        new[rows] = choose(call(next_token_logits, ids[rows], ends), chosen)
         ids = torch.cat([ids, new.unsqueeze(-1)], dim=1)
-        for token in ends:
-            running &= new != token
+        running &= ~torch.isin(new, last)
         if not bool(running.any()):
             break
     return ids

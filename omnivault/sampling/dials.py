@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,16 +25,25 @@ def number_of_tokens(k: int | Tensor, logits: Tensor, name: str) -> int | Tensor
         f"{most} keeps every token"
     )
     if not isinstance(k, Tensor) or k.ndim == 0:
+        _refuse_list(k, name, "an int such as 50")
         number = check_integer(k, name, 50)
         if not 1 <= number <= most:
             raise ValueError(message.format(shown(k)))
         return number
     if k.dtype.is_floating_point or _is_no_number(k):
         raise TypeError(f"{name} must hold integers such as 50, got {shown(k)}; try {name}.long()")
+    k = k.long()  # beside a narrow dtype the size of the vocabulary wraps around
     wrong = (k < 1) | (k > most)
     if anywhere(wrong):
         raise ValueError(message.format(some_values(k[wrong])))
-    return for_each_row(k, logits, name).to(logits.device, torch.int64).unsqueeze(-1)
+    return for_each_row(k, logits, name).to(logits.device).unsqueeze(-1)
+
+
+def at_most(k: Any, size: int) -> Any:
+    """Return k or, if it is more, the size; what is no number of tokens stays as it is."""
+    if isinstance(k, Tensor):
+        return k if k.dtype.is_floating_point or _is_no_number(k) else k.long().clamp(max=size)
+    return min(k, size) if isinstance(k, Integral) else k
 
 
 def share(p: float | Tensor, logits: Tensor, name: str, *, zero: bool = False) -> float | Tensor:
@@ -57,6 +69,10 @@ def cuts(p: float | Tensor, logits: Tensor) -> bool | Tensor:
 
 def for_each_row(value: Tensor, logits: Tensor, name: str) -> Tensor:
     """Expand a tensor to the shape of the rows; raise unless it broadcasts to it."""
+    if value.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got layout {value.layout}; {name}.to_dense() makes one"
+        )
     rows = logits.shape[:-1]
     if not broadcasts_to(value.shape, rows):
         raise ValueError(
@@ -77,6 +93,7 @@ def _real(
 ) -> float | Tensor:
     message = f"{name} must lie in {advice} keeps every token"
     if not isinstance(value, Tensor) or value.ndim == 0:
+        _refuse_list(value, name, f"a number such as {example}")
         number = check_number(value, name, example)
         if not (0 < number <= most or (zero and number == 0)):
             raise ValueError(message.format(shown(value)))
@@ -91,6 +108,13 @@ def _real(
     if anywhere(wrong):
         raise ValueError(message.format(some_values(wide[wrong])))
     return for_each_row(wide, logits, name).unsqueeze(-1)
+
+
+def _refuse_list(value: Any, name: str, one: str) -> None:
+    if not isinstance(value, Tensor | str) and hasattr(value, "__iter__"):
+        raise TypeError(
+            f"{name} must be {one}, got {shown(value)}; a tensor may hold one for each row"
+        )
 
 
 def _is_no_number(value: Tensor) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import math
+from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
@@ -101,6 +105,90 @@ def test_a_minus_in_words_is_left_alone() -> None:
     assert row == ["top-k", "\N{MINUS SIGN}1e\N{MINUS SIGN}05"]
 
 
+def test_hyphens_of_texts_stay_beside_numbers_whose_minus_is_one() -> None:
+    day = datetime.date(2020, 1, 2)
+    rows: list[tuple[object]] = [("2020-01-02",), (day,), ("-",), (-1.5,), (np.float32(-2),), (2,)]
+    minus = "\N{MINUS SIGN}"
+    made = table({"x": ""}, rows)
+    assert [cell for [cell] in Cells(made.to_html()).rows[1:]] == [
+        "2020-01-02",
+        "2020-01-02",
+        "-",
+        f"{minus}1.5",
+        f"{minus}2.0",
+        "2",
+    ]
+    assert Cells(table({"day": ""}, [(day,)]).to_html()).sides == [["left"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (-1e-9, ".3f", "0.000"),
+        (-1e-9, "+.3f", "+0.000"),
+        (-1e-9, "8.3f", "   0.000"),
+        (-1e-9, ".1%", "0.0%"),
+        (-0.0, "", "0.0"),
+        (-0.0, ".1e", "0.0e+00"),
+        (torch.tensor(-1e-9), ".3f", "0.000"),
+        (np.float32(-1e-9), ".3f", "0.000"),
+        (Decimal("-0.0001"), ".2f", "0.00"),
+        (-1e-9, ".0e", "-1e-09"),
+        (-0.0005001, ".3f", "-0.001"),
+        (-1000.0, ",.0f", "-1,000"),
+        (-160, "x", "-a0"),
+        (-math.inf, ".1f", "-inf"),
+        (-1e-9j, ".1f", "-0.0-0.0j"),
+        ("-0", "", "-0"),
+        ("-0.000", "", "-0.000"),
+        ((-1e-9, -1.0, 1e-9), ".1f", "0.0 [-1.0, 0.0]"),
+    ],
+)
+def test_no_zero_is_negative(value: object, form: str, text: str) -> None:
+    assert table({"x": form}, [(value,)]).rows[0][0] == text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [0.5, 7, None, (x for x in (1, 2)), torch.tensor(1.0), object()],
+    ids=lambda x: str(type(x)),
+)
+def test_what_is_no_row_is_told_from_one(row: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^a row is a tuple or list with a value for each of the 2 "
+    ):
+        table({"a": "", "b": ""}, [row])
+    goods: list[Any] = [(1, 2), [1, 2], range(2), torch.tensor([1, 2]), np.array([1, 2])]
+    for good in goods:
+        assert str(table({"a": "", "b": ""}, [good])).count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "end", ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028"], ids=repr
+)
+def test_a_text_of_several_lines_is_one_line_of_the_text_form(end: str) -> None:
+    made = table({"x": "", f"a{end}token": "", "p": ".1f"}, [(1, f"a{end}b", 0.5), (2, end, 1)])
+    lines = str(made).splitlines()
+    assert len(lines) == 4
+    assert lines[0].split() == ["x", "a", "token", "p"]
+    assert lines[2].split() == ["1", "a", "b", "0.5"]
+    assert lines[3].split() == ["2", "1.0"]
+    assert made.rows[0][1] == f"a{end}b"
+
+
+@pytest.mark.parametrize("form", ["", "d", ".1f", ","])
+def test_a_number_too_long_to_print_is_refused_briefly(form: str) -> None:
+    for value in (10**5000, (0, 10**5000, 1)):
+        with pytest.raises(
+            ValueError, match=r"does not fit an int of some 5000 digits: "
+        ) as caught:
+            table({"x": form}, [(value,)])
+        assert len(str(caught.value)) < 300
+    with pytest.raises(ValueError, match=r"got 2: \(an int of some 5000 digits, 1\)$"):
+        table({"x": form}, [(10**5000, 1)])
+    assert str(table({"x": form}, [(10**300,)]))
+
+
 def test_an_interval_stands_behind_its_estimate() -> None:
     made = table({"mean": ".2f"}, [((-0.5, torch.tensor(-0.75), -0.25),), (1,)])
     minus = "\N{MINUS SIGN}"
@@ -117,7 +205,7 @@ def test_an_interval_stands_behind_its_estimate() -> None:
         ({"T": ""}, (1, 2), r"each of the 1 columns \['T'\], got 2: \(1, 2\)"),
         ({"T": "d"}, (0.5,), r"the format 'd' of column 'T' does not fit 0\.5: Unknown format"),
         ({"T": ".1f"}, ([1.0],), r"the format '\.1f' of column 'T' does not fit \[1\.0\]: "),
-        ({"T": "d"}, ([0] * 9999,), r"does not fit \[0, 0, .*\.\.\.: "),
+        ({"T": "d"}, ([0] * 9999,), r"does not fit \[0, 0, .*\.\.\.\]: "),
     ],
 )
 def test_what_does_not_fit_is_refused(columns: dict[str, str], row: Any, message: str) -> None:

@@ -118,6 +118,11 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         "top_p must be a number such as 0.9, got [0,",
     ),
+    "a long list for k": (
+        lambda: top_k(Z, LONG),
+        TypeError,
+        "be an int such as 50, got [0, 1, 2, 3, 4, 5, ...]; a tensor may hold one for each row",
+    ),
     "a truncation of a long name": (
         lambda: sample(Z, **MISSPELT),
         TypeError,
@@ -160,6 +165,26 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "ids in float": (lambda: speculate(ids=torch.ones(2)), TypeError, "got tensor([1.0, 1.0])"),
     "a lookahead": (lambda: speculate(lookahead=-HUGE), ValueError, "lookahead must be at least 1"),
+    "sparse ids": (
+        lambda: speculate(ids=torch.ones(1, dtype=torch.int64).to_sparse()),
+        TypeError,
+        "ids must be a dense tensor, got layout torch.sparse_coo; ids.to_dense() makes one",
+    ),
+    "a set of ends": (
+        lambda: greedy_search(
+            next_row,
+            PROMPT,
+            max_new_tokens=1,
+            end_token=set(LONG),  # type: ignore[call-overload]
+        ),
+        TypeError,
+        "end_token must be an int such as 2 or a list of some, got {0, 1, 2, 3, 4, 5, ...}",
+    ),
+    "an enormous end": (
+        lambda: greedy_search(next_row, PROMPT, max_new_tokens=1, end_token=10**5000),
+        ValueError,
+        "end_token must lie in [0, V), the vocabulary, got an int of some 5000 digits",
+    ),
     "a target that returns a list": (
         lambda: speculate(target=lambda ids: LONG),
         TypeError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -72,14 +72,13 @@ def enumerate_all(
     return found
 
 
-def new_tokens(row: Tensor, start: int, end: int | None) -> tuple[int, ...]:
-    """New tokens up to the first end token, after which there must be no other."""
+def new_tokens(row: Tensor, start: int, end: int | Sequence[int] | None) -> tuple[int, ...]:
+    """New tokens up to the first that ends; after it there must be fillers alone."""
     new = row[start:].tolist()
-    if end in new:
-        length = new.index(end) + 1
-        assert new[length:] == [end] * (len(new) - length)
-        new = new[:length]
-    return tuple(new)
+    ends = [end] if isinstance(end, int) else list(end or [])
+    length = next((n for n, token in enumerate(new, 1) if token in ends), len(new))
+    assert set(new[length:]) <= set(ends[:1])
+    return tuple(new[:length])
 
 
 def zeros(*shape: int) -> Tensor:

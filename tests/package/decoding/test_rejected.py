@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,17 +19,38 @@ DECODERS: dict[str, Decoder] = {
 }
 decoders = pytest.mark.parametrize("decode", DECODERS.values(), ids=DECODERS.keys())
 PROMPT = "prompt must have the shape (N,) or (B, N), B >= 1, got "
+SEVERAL = "end_token must be an int such as 2 or a list of some, got "
 REJECTED: list[tuple[str, Any, Any, type[Exception], str]] = [
     ("prompt", [0], zeros(1), TypeError, "prompt must be an int64 tensor of token ids, got [0]"),
     ("prompt", zeros(1).int(), zeros(1), TypeError, "got tensor([0], dtype=torch.int32)"),
     ("prompt", zeros(), zeros(1), ValueError, PROMPT + "()"),
     ("prompt", zeros(1, 1, 1), zeros(1, 1), ValueError, PROMPT + "(1, 1, 1)"),
     ("prompt", zeros(0, 1), zeros(1, 1), ValueError, PROMPT + "(0, 1)"),
+    (
+        "prompt",
+        zeros(1).to_sparse(),
+        zeros(1),
+        TypeError,
+        "prompt must be a dense tensor, got layout torch.sparse_coo; prompt.to_dense() makes one",
+    ),
     ("max_new_tokens", 0, 1, ValueError, "max_new_tokens must be at least 1, got 0"),
     ("max_new_tokens", True, 1, TypeError, "max_new_tokens must be an int such as 20, got True"),
     ("max_new_tokens", 2.0, 2, TypeError, "max_new_tokens must be an int such as 20, got 2.0"),
     ("end_token", 1.0, 1, TypeError, "end_token"),
     ("end_token", True, 1, TypeError, "end_token"),
+    ("end_token", -1, 0, ValueError, "end_token must lie in [0, V), the vocabulary, got -1"),
+    ("end_token", [1, -2], [1], ValueError, "end_token must lie in [0, V), the vocabulary, got -2"),
+    ("end_token", 3, 2, ValueError, "end_token must lie in [0, 3), the vocabulary, got 3"),
+    ("end_token", [99, 1], [2, 1], ValueError, "must lie in [0, 3), the vocabulary, got 99"),
+    ("end_token", 10**18, 2, ValueError, "must lie in [0, 3), the vocabulary, got 10000000000"),
+    ("end_token", 2**63, 2, ValueError, "[0, V), the vocabulary, got 9223372036854775808"),
+    ("end_token", [10**5000], [2], ValueError, "vocabulary, got an int of some 5000 digits"),
+    ("end_token", [-(10**5000)], 2, ValueError, "got a negative int of some 5000 digits"),
+    ("end_token", torch.tensor([1, 2]), [1, 2], TypeError, SEVERAL + "tensor([1, 2])"),
+    ("end_token", torch.tensor([1]), torch.tensor(1), TypeError, SEVERAL + "tensor([1])"),
+    ("end_token", np.array([1, 2]), np.int64(1), TypeError, SEVERAL + "array([1, 2])"),
+    ("end_token", {1, 2}, (1, 2), TypeError, SEVERAL + "{1, 2}"),
+    ("end_token", b"12", range(1, 3), TypeError, "end_token must be an int such as 2, got b'12'"),
 ]
 
 
@@ -44,6 +66,21 @@ def test_bad_arguments_are_rejected_next_to_good_ones(
     call(good)
     with pytest.raises(error, match=re.escape(message)):
         call(bad)
+
+
+@decoders
+def test_an_end_that_no_token_can_be_is_seen_at_the_first_logits(decode: Decoder) -> None:
+    asked = []
+
+    def model(ids: Any) -> Any:
+        asked.append(ids)
+        return markov(3)(ids)
+
+    for end, calls in ((-1, 0), (3, 1)):
+        asked.clear()
+        with pytest.raises(ValueError, match=r"^end_token must lie in"):
+            decode(model, zeros(2, 1), max_new_tokens=4, end_token=end)
+        assert len(asked) == calls
 
 
 SHAPE = "next_token_logits must return logits of shape (2, V) for ids of shape (2, 1), got "
@@ -118,6 +155,35 @@ def test_sample_sequence_rejects(name: str, bad: Any, good: Any, message: str) -
     sample_sequence(markov(3), zeros(2, 1), **options, **{name: good})
     with pytest.raises(ValueError, match=re.escape(message)):
         sample_sequence(markov(3), zeros(2, 1), **options, **{name: bad})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limits"),
+    [(torch.float32, "[1.175e-38, 3.403e+38]"), (torch.float64, "[2.225e-308, 1.798e+308]")],
+    ids=str,
+)
+def test_a_temperature_is_refused_in_the_dtype_of_the_logits(
+    dtype: torch.dtype, limits: str
+) -> None:
+    model = markov(3, dtype=dtype)
+    for temperature in (1e-320, INF, torch.tensor([1.0, INF])):
+        with pytest.raises(
+            ValueError, match=re.escape(f"must lie in {limits} to be computed in {dtype}, got ")
+        ):
+            sample_sequence(model, zeros(2, 1), max_new_tokens=2, temperature=temperature)
+    least = torch.finfo(dtype).tiny
+    assert sample_sequence(model, zeros(2, 1), max_new_tokens=2, temperature=least).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
+def test_sparse_numbers_for_rows_are_refused(name: str) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 2, name: torch.ones(2, dtype=torch.int64)}
+    if name != "top_k":
+        options[name] = torch.ones(2)
+    sample_sequence(markov(3), zeros(2, 1), **options)
+    with pytest.raises(TypeError, match=f"^{name} must be a dense tensor, got layout") as caught:
+        sample_sequence(markov(3), zeros(2, 1), **{**options, name: options[name].to_sparse()})
+    assert len(str(caught.value)) <= 300
 
 
 def test_a_batch_of_one_prompt_stays_a_batch() -> None:

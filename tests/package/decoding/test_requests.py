@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from omnivault.decoding import (
@@ -134,6 +135,42 @@ def test_any_of_several_tokens_ends_a_text_and_the_first_fills_up() -> None:
         assert torch.equal(as_numbers, ids)
     beams = beam_search(follows, prompt, width=1, max_new_tokens=9, end_token=[3, 2])
     assert beams.ids.squeeze(1).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 3]]
+
+
+class Counted(TorchDispatchMode):
+    """How many operations of PyTorch were made."""
+
+    operations = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.operations += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_ends_by_the_thousand_are_ends_at_no_more_operations() -> None:
+    ends = [*range(1000, 3000), 7]
+    follows = torch.arange(3000) + 1
+    follows[5] = 2999
+
+    def model(ids: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(follows[ids[:, -1]], 3000).double().log()
+
+    prompt = torch.tensor([[0], [6], [1]])
+    expected = [[0, 1, 2, 3, 4, 5, 2999], [6, *[7], *[1000] * 5], [1, 2, 3, 4, 5, 2999, 1000]]
+    for decode in (greedy_search, sample_sequence):
+        operations = []
+        for some in (ends, [1000, 2999, 7]):
+            with Counted() as counted:  # type: ignore[no-untyped-call]
+                found = decode(model, prompt, max_new_tokens=9, end_token=some)
+            assert found.tolist() == expected
+            operations.append(counted.operations)
+        assert operations[0] == operations[1]
+        texts = decode(model, list(prompt), max_new_tokens=9, end_token=ends)
+        assert [text.tolist() for text in texts] == [expected[0], [6, 7], expected[2][:-1]]
+    beams = beam_search(model, prompt, width=2, max_new_tokens=9, end_token=ends)
+    assert beams.ids[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 27])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -32,9 +33,14 @@ ALPHAS = (-1, 0, 0.5, 1, 2)
 
 
 def plain_beam_search(
-    model: NextTokenLogits, prompt: list[int], width: int, steps: int, end: int | None, alpha: float
+    model: NextTokenLogits,
+    prompt: list[int],
+    width: int,
+    steps: int,
+    ends: Sequence[int],
+    alpha: float,
 ) -> list[tuple[list[int], float, float]]:
-    """The rules in lists, and no early stop: new tokens, log-probability, score."""
+    """The rules in lists, of all candidates, and no early stop: tokens, log-probability, score."""
     running: list[tuple[list[int], float]] = [([], 0.0)]
     finished = []
     for length in range(1, steps + 1):
@@ -44,15 +50,17 @@ def plain_beam_search(
             for token, more in enumerate(conditionals(model, prompt + new))
             if more > -INF
         ]
-        candidates = sorted(candidates, key=lambda c: -c[1])[: 2 * width]
-        over = [length == steps or new[-1] == end for new, _ in candidates]
+        candidates = sorted(candidates, key=lambda c: -c[1])
+        over = [length == steps or new[-1] in ends for new, _ in candidates]
         finished += [c for c, ended in zip(candidates[:width], over, strict=False) if ended]
         running = [c for c, ended in zip(candidates, over, strict=True) if not ended][:width]
     ranked = [(new, log_prob, log_prob / len(new) ** alpha) for new, log_prob in finished]
     return sorted(ranked, key=lambda hypothesis: -hypothesis[2])[:width]
 
 
-def as_list(beams: Beams, start: int, end: int | None) -> list[tuple[list[int], float, float]]:
+def as_list(
+    beams: Beams, start: int, end: int | Sequence[int] | None
+) -> list[tuple[list[int], float, float]]:
     rows = [list(new_tokens(row, start, end)) for row in beams.ids]
     return list(zip(rows, beams.log_probs.tolist(), beams.scores.tolist(), strict=True))
 
@@ -97,24 +105,25 @@ def test_beam_search_as_wide_as_the_tree_finds_every_sequence(
     st.integers(2, 5),
     st.integers(1, 6),
     st.integers(1, 5),
-    st.sampled_from([None, 0, 1]),
+    st.lists(st.integers(0, 4), max_size=4),
     st.sampled_from(ALPHAS),
 )
 def test_beam_search_stops_early_only_when_nothing_can_change(
-    seed: int, vocabulary: int, steps: int, width: int, end: int | None, alpha: float
+    seed: int, vocabulary: int, steps: int, width: int, ends: list[int], alpha: float
 ) -> None:
+    ends = [end for end in ends if end < vocabulary]
     # Sequences of a Markov model that take the same steps in another order are equally probable.
     model = hashed(vocabulary, seed)
-    expected = plain_beam_search(model, [0, 1], width, steps, end, alpha)
+    expected = plain_beam_search(model, [0, 1], width, steps, ends, alpha)
     beams = beam_search(
         model,
         torch.tensor([0, 1]),
         width=width,
         max_new_tokens=steps,
-        end_token=end,
+        end_token=ends or None,
         length_penalty=alpha,
     )
-    found = as_list(beams, 2, end)
+    found = as_list(beams, 2, ends)
     assert [new for new, _, _ in found] == [new for new, _, _ in expected]
     for actual, (new, log_prob, score) in zip(found, expected, strict=True):
         assert actual[1] == pytest.approx(log_prob, rel=0, abs=TEXT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -46,6 +47,34 @@ def test_each_row_is_cut_as_if_it_were_alone(name: str, dtype: torch.dtype, kind
         assert torch.equal(broad.reshape(6, 40), function(z, values[:3].repeat(2)))
         for one in (values[2:3], values[2]):
             assert torch.equal(function(z, one), function(z, values[2].item()))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64],
+    ids=str,
+)
+@pytest.mark.parametrize("vocabulary", [128, 256, 50_257])
+def test_k_of_a_dtype_that_cannot_hold_the_size_of_the_vocabulary(
+    dtype: torch.dtype, vocabulary: int
+) -> None:
+    z, k = logits_of("1", 2, vocabulary), torch.tensor([40, 50])
+    function = TRUNCATIONS["top_k"].function
+    assert torch.equal(function(z, k.to(dtype)), function(z, k))
+    with pytest.raises(ValueError, match=rf"^top_k must lie in \[1, {vocabulary}\], .* got \[0\];"):
+        function(z, torch.tensor([0, 50]).to(dtype))
+
+
+@pytest.mark.parametrize("bad", [[1, 2], (1, 2), np.array([1, 2]), np.array(1.0)], ids=repr)
+@every_dial
+def test_a_list_is_refused_with_what_is_taken(name: str, bad: Any) -> None:
+    z, advice = logits_of("1", 2, 40), "; a tensor may hold one for each row"
+    function = TRUNCATIONS[name].function
+    with pytest.raises(
+        TypeError, match=rf"^{name} must be an? (int|number) such as \S+, got .*{advice}$"
+    ):
+        function(z, bad)
+    function(z, torch.tensor([1, 1]))
 
 
 @every_dial

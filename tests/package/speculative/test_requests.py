@@ -139,12 +139,21 @@ def assert_same_law(found: Law, expected: Law) -> None:
         pytest.param([], (2, 4), {}, id="the draft knows more"),
         pytest.param([], (4, 2), {}, id="the target knows more"),
         pytest.param([1], (2, 3), {"top_p": 0.8}, id="all of it"),
+        pytest.param(
+            [], (4, 2), {"top_k": 4}, id="all that the target knows, the draft knows less"
+        ),
+        pytest.param([1], (4, 2), {"top_k": 3}, id="some that the target knows, the draft less"),
+        pytest.param([], (3, 4), {"top_k": 4}, id="all that the draft knows, the target less"),
+        pytest.param(
+            [], (4, 2), {"top_k": torch.tensor([3], dtype=torch.uint8)}, id="k in a tensor"
+        ),
+        pytest.param([], (4, 2), {"top_k": torch.tensor(3)}, id="k in a tensor of no dimension"),
     ],
 )
 def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
     ends: list[int],
     sizes: tuple[int, int],
-    dials: dict[str, float],
+    dials: dict[str, Any],
     lookahead: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -158,6 +167,8 @@ def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
         temperature=1.5,
         **dials,
     )
+    if "top_k" in dials:
+        dials = {"top_k": min(int(dials["top_k"]), sizes[0])}
     expected = texts(logits(1, sizes[0]), 0, 3, ends, 1.5, **dials)
     assert len(expected) > 2
     assert_same_law(found, expected)
@@ -306,6 +317,42 @@ def test_dials_that_leave_one_token_write_the_greedy_text() -> None:
     [
         ({"top_q": 1}, TypeError, "there is no truncation 'top_q'; there are top_k, "),
         ({"top_p": 1.5}, ValueError, r"top_p must lie in \(0, 1\], got 1.5; 1 keeps every token"),
+        *(
+            (
+                {"top_k": k},
+                ValueError,
+                rf"top_k must lie in \[1, 6\], the size of the vocabulary, got {shown}; 6 keeps",
+            )
+            for k, shown in (
+                (7, "7"),
+                (0, "0"),
+                (10**5000, "an int of some 5000 digits"),
+                (torch.tensor([7]), r"\[7\]"),
+                (torch.tensor(300), r"tensor\(300\)"),
+            )
+        ),
+        ({"top_k": 2.0}, TypeError, "top_k must be an int such as 50, got 2.0"),
+        ({"top_k": True}, TypeError, "top_k must be an int such as 50, got True"),
+        (
+            {"top_k": [2]},
+            TypeError,
+            r"top_k must be an int such as 50, got \[2\]; a tensor may hold",
+        ),
+        ({"top_k": torch.tensor([True])}, TypeError, "top_k must hold integers such as 50, got"),
+        ({"top_k": torch.tensor([2.0])}, TypeError, "top_k must hold integers such as 50, got"),
+        ({"end_token": -1}, ValueError, r"end_token must lie in \[0, V\), the vocabulary, got -1"),
+        ({"end_token": [5, 6]}, ValueError, r"end_token must lie in \[0, 6\), the .*, got 6"),
+        ({"end_token": 10**18}, ValueError, r"end_token must lie in \[0, 6\), the vocab.*got 1000"),
+        (
+            {"end_token": [10**5000]},
+            ValueError,
+            r"end_token must lie in \[0, V\), .* an int of some",
+        ),
+        (
+            {"end_token": {1}},
+            TypeError,
+            "end_token must be an int such as 2 or a list of some, got",
+        ),
         ({"end_token": 1.5}, TypeError, "end_token must be an int such as 2, got 1.5"),
         (
             {"end_token": []},
@@ -321,6 +368,53 @@ def test_a_request_that_cannot_be_is_shown(
 ) -> None:
     with pytest.raises(error, match=f"^{message}"):
         speculative_sequence(table(1, 6), table(2, 6), torch.tensor([0]), max_new_tokens=2, **bad)
+
+
+@pytest.mark.parametrize("sizes", [(6, 8), (8, 6)])
+def test_an_end_is_a_token_of_the_target(sizes: tuple[int, int]) -> None:
+    target, draft = (torch.zeros(8, size) for size in sizes)
+
+    def write(end: int) -> speculative.SpeculativeText:
+        return speculative_sequence(
+            lambda ids: target[ids],
+            lambda ids: draft[ids],
+            torch.tensor([0]),
+            max_new_tokens=5,
+            end_token=end,
+            generator=generator(),
+        )
+
+    assert write(sizes[0] - 1).ids[0] == 0
+    with pytest.raises(ValueError, match=rf"in \[0, {sizes[0]}\), the vocabulary, got {sizes[0]}$"):
+        write(sizes[0])
+
+
+def test_k_of_a_request_may_be_more_than_either_of_two_vocabularies_but_not_than_both() -> None:
+    for sizes in ((6, 4), (4, 6)):
+        target, draft = (torch.zeros(6, size) for size in sizes)
+        models = (lambda ids, z=target: z[ids]), (lambda ids, z=draft: z[ids])
+        prompt = torch.tensor([0])
+        assert len(speculative_sequence(*models, prompt, max_new_tokens=9, top_k=6).ids) == 10
+        with pytest.raises(ValueError, match=r"^top_k must lie in \[1, 6\], .*, got 7; 6 keeps"):
+            speculative_sequence(*models, prompt, max_new_tokens=9, top_k=7)
+
+
+def test_a_round_may_ask_the_target_three_times_and_is_one() -> None:
+    asked = []
+
+    def target(ids: Tensor) -> Tensor:
+        asked.append(ids.tolist())
+        return torch.zeros(3, 3)[ids]
+
+    text = speculative_sequence(
+        target,
+        lambda ids: torch.eye(5)[-1:] * 50,
+        torch.tensor([0]),
+        max_new_tokens=1,
+        generator=generator(),
+    )
+    assert asked == [[0, 4], [0], [0]]
+    assert (text.rounds, text.proposed, text.accepted) == (1, 1, 0)
 
 
 def test_all_texts_are_counted_once() -> None:

@@ -321,6 +321,12 @@ def test_a_long_row_makes_no_long_message() -> None:
             TypeError,
             "drafted must be an int64 tensor of token ids, got tensor([0.0, 1.0])",
         ),
+        (
+            torch.tensor([0, 1]).to_sparse(),
+            TypeError,
+            "drafted must be a dense tensor, got layout torch.sparse_coo; drafted.to_dense() makes "
+            "one",
+        ),
         ([0, 1], TypeError, "drafted must be an int64 tensor of token ids, got [0, 1]"),
     ],
 )
@@ -329,3 +335,12 @@ def test_a_draft_that_is_no_token_is_shown(bad: Any, error: type[Exception], mes
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         accept_or_redraw(rows, rows, bad)
     accept_or_redraw(rows, rows, torch.tensor([0, 1]))
+
+
+def test_numbers_without_a_row_are_shown() -> None:
+    one, row = torch.tensor(1.0), torch.tensor([1.0])
+    for p, q, name in ((one, one, "p"), (one, row, "p"), (row, one, "q"), (one * 0.5, row, "p")):
+        message = f"{name} must have the shape (..., V), got ()"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            accept_or_redraw(p, q, torch.tensor(0))
+    assert accept_or_redraw(row, row, torch.tensor(0))[0] == 0
