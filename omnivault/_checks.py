@@ -273,7 +273,7 @@ def check_floating(p: Tensor, name: str) -> None:
 def check_dense(x: Tensor, name: str) -> None:
     if x.layout is not torch.strided:
         raise TypeError(
-            f"{name} must be a dense tensor, got layout {x.layout}; x.to_dense() makes one"
+            f"{name} must be a dense tensor, got layout {x.layout}; {name}.to_dense() makes one"
         )
 
 

@@ -42,6 +42,7 @@ from omnivault._checks import (
     Generator,
     anywhere,
     at_least_float32,
+    check_dense,
     check_distribution,
     check_floating,
     check_generator,
@@ -519,10 +520,7 @@ def _check_outcomes(y: Tensor, shape: torch.Size | None = None) -> None:
     """Raise unless y is a tensor that broadcasts with the shape, if there is one."""
     if not isinstance(y, Tensor):
         raise TypeError(f"outcomes must be a tensor, got {shown(y)}; torch.tensor(...) makes one")
-    if y.layout is not torch.strided:
-        raise TypeError(
-            f"outcomes must be a dense tensor, got layout {y.layout}; y.to_dense() makes one"
-        )
+    check_dense(y, "outcomes")
     if y.is_complex():
         raise TypeError(f"outcomes must be real numbers, got {y.dtype}; y.real takes their part")
     if shape is not None:

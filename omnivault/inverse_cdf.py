@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, anywhere, check_generator, shown, some_values
+from omnivault._checks import Generator, anywhere, check_dense, check_generator, shown, some_values
 
 __all__ = ["BLOCK", "block_sums", "draw_rows", "inverse_cdf", "uniforms"]
 
@@ -71,10 +71,7 @@ def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
         raise TypeError(
             f"weights must be float32 or float64, got {weights.dtype}; try weights.float()"
         )
-    if weights.layout is not torch.strided:
-        raise TypeError(
-            f"weights must be dense, got layout {weights.layout}; try weights.to_dense()"
-        )
+    check_dense(weights, "weights")
     if weights.ndim == 0 or weights.shape[-1] == 0:
         raise ValueError(f"weights must have the shape (..., V), got {tuple(weights.shape)}")
     rows = weights.reshape(-1, weights.shape[-1])

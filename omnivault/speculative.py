@@ -21,6 +21,7 @@ from torch import Tensor
 from omnivault._checks import (
     Generator,
     at_least_float32,
+    check_dense,
     check_end_token,
     check_generator,
     check_integer,
@@ -131,10 +132,7 @@ def accept_or_redraw(
 def _check_tokens(ids: Tensor, name: str) -> None:
     if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
         raise TypeError(f"{name} must be an int64 tensor of token ids, got {shown(ids)}")
-    if ids.layout is not torch.strided:
-        raise TypeError(
-            f"{name} must be a dense tensor, got layout {ids.layout}; {name}.to_dense() makes one"
-        )
+    check_dense(ids, name)
 
 
 def _distribution(p: Tensor, name: str) -> Tensor:
@@ -145,10 +143,7 @@ def _distribution(p: Tensor, name: str) -> Tensor:
             f"{p.dtype if isinstance(p, Tensor) else shown(p)}; softmax(z.float()) makes one of "
             "logits z"
         )
-    if p.layout is not torch.strided:
-        raise TypeError(
-            f"{name} must be a dense tensor, got layout {p.layout}; {name}.to_dense() makes one"
-        )
+    check_dense(p, name)
     if p.ndim == 0:
         raise ValueError(f"{name} must have the shape (..., V), got ()")
     half = p.dtype.itemsize < 4

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from omnivault._checks import check_integer, check_rows, shown
+from omnivault._checks import check_dense, check_integer, check_rows, shown
 
 NextTokenLogits = Callable[[Tensor], Tensor]
 """Token ids, int64 ``(B, N)``, to the logits of the token that follows, ``(B, V)``."""
@@ -66,11 +66,7 @@ def check_prompt(prompt: Tensor | Sequence[Tensor], max_new_tokens: int) -> list
             f"{shown([tuple(own.shape) for own in each])}"  # type: ignore[union-attr]
         )
     for own in each:
-        if own.layout is not torch.strided:  # type: ignore[union-attr]
-            raise TypeError(
-                f"prompt must be a dense tensor, got layout {own.layout}; "  # type: ignore[union-attr]
-                "prompt.to_dense() makes one"
-            )
+        check_dense(own, "prompt")  # type: ignore[arg-type]
     if isinstance(prompt, Tensor):
         if prompt.ndim not in (1, 2) or (prompt.ndim == 2 and len(prompt) == 0):
             raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from omnivault._checks import (
     anywhere,
     broadcasts_to,
+    check_dense,
     check_integer,
     check_number,
     shown,
@@ -69,10 +70,7 @@ def cuts(p: float | Tensor, logits: Tensor) -> bool | Tensor:
 
 def for_each_row(value: Tensor, logits: Tensor, name: str) -> Tensor:
     """Expand a tensor to the shape of the rows; raise unless it broadcasts to it."""
-    if value.layout is not torch.strided:
-        raise TypeError(
-            f"{name} must be a dense tensor, got layout {value.layout}; {name}.to_dense() makes one"
-        )
+    check_dense(value, name)
     rows = logits.shape[:-1]
     if not broadcasts_to(value.shape, rows):
         raise ValueError(

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, anywhere, at_least_float32, check_rows, shown, some_values
+from omnivault._checks import (
+    Generator,
+    anywhere,
+    at_least_float32,
+    check_dense,
+    check_rows,
+    shown,
+    some_values,
+)
 from omnivault.inverse_cdf import BLOCK, block_sums, draw_rows
 from omnivault.sampling.dials import share
 from omnivault.sampling.distances import below_largest
@@ -54,6 +62,7 @@ def in_nucleus(logits: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
     size = logits.shape[-1]
     if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64:
         raise TypeError(f"tokens must be an int64 tensor, got {shown(tokens)}")
+    check_dense(tokens, "tokens")
     if tokens.shape != logits.shape[:-1]:
         raise ValueError(
             f"tokens must have the shape {tuple(logits.shape[:-1])}, one for each row, got "

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from omnivault.calibration import expected_calibration_error, fit_temperature, reliability_bins
+from omnivault.distributions import Bernoulli
 from omnivault.information import cross_entropy, entropy, kl_divergence, perplexity
-from omnivault.sampling import apply_temperature, sample
+from omnivault.sampling import apply_temperature, in_nucleus, sample
 from omnivault.softmax import softmax, softmax_vjp
 
 Z = torch.tensor([[1.0, 2.0, 0.5], [0.5, 0.0, 1.0]])
@@ -29,6 +30,8 @@ SPARSE: dict[str, tuple[str, Callable[[], Any]]] = {
     "a vector": ("v", lambda: softmax_vjp(P, P.to_sparse())),
     "claims": ("claimed", lambda: reliability_bins(CLAIMS.to_sparse(), TRUE)),
     "what came true": ("came_true", lambda: reliability_bins(CLAIMS, TRUE.to_sparse())),
+    "tokens of in_nucleus": ("tokens", lambda: in_nucleus(Z, LABELS.to_sparse(), 0.5)),
+    "outcomes": ("outcomes", lambda: Bernoulli(CLAIMS).pmf(LABELS.to_sparse())),
     "labels": ("labels", lambda: expected_calibration_error(P, LABELS.to_sparse())),
     "labels of a fit": ("labels", lambda: fit_temperature(Z, LABELS.to_sparse())),
 }

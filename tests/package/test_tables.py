@@ -192,8 +192,13 @@ def test_a_number_too_long_to_print_is_refused_briefly(form: str) -> None:
 def test_an_interval_stands_behind_its_estimate() -> None:
     made = table({"mean": ".2f"}, [((-0.5, torch.tensor(-0.75), -0.25),), (1,)])
     minus = "\N{MINUS SIGN}"
-    assert Cells(made.to_html()).rows[1] == [f"{minus}0.50 [{minus}0.75,\N{NO-BREAK SPACE}{minus}0.25]"]
-    assert str(made).splitlines()[2:] == ["-0.50 [-0.75,\N{NO-BREAK SPACE}-0.25]", " " * 16 + "1.00"]
+    assert Cells(made.to_html()).rows[1] == [
+        f"{minus}0.50 [{minus}0.75,\N{NO-BREAK SPACE}{minus}0.25]"
+    ]
+    assert str(made).splitlines()[2:] == [
+        "-0.50 [-0.75,\N{NO-BREAK SPACE}-0.25]",
+        " " * 16 + "1.00",
+    ]
     assert Cells(made.to_html()).sides == [["right"]] * 3
 
 

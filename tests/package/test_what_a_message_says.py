@@ -68,7 +68,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "sparse weights": (
         lambda: inverse_cdf(torch.eye(2).to_sparse()),
         TypeError,
-        "weights must be dense, got layout torch.sparse_coo; try weights.to_dense()",
+        "weights must be a dense tensor, got layout torch.sparse_coo; weights.to_dense() makes one",
     ),
     "complex weights": (
         lambda: inverse_cdf(torch.ones(2) * 1j),

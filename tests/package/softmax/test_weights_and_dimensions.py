@@ -191,7 +191,7 @@ def test_what_is_wrong_is_shown(
 def test_sparse_logits_are_shown_what_would_work() -> None:
     sparse = torch.eye(2).to_sparse()
     for subject in MAPS:
-        with pytest.raises(TypeError, match=r"got layout torch\.sparse_coo; x\.to_dense\(\)"):
+        with pytest.raises(TypeError, match=r"got layout torch\.sparse_coo; logits\.to_dense\(\)"):
             subject(sparse)
         subject(sparse.to_dense())
 
