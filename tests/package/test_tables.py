@@ -141,7 +141,7 @@ def test_hyphens_of_texts_stay_beside_numbers_whose_minus_is_one() -> None:
         (-1e-9j, ".1f", "-0.0-0.0j"),
         ("-0", "", "-0"),
         ("-0.000", "", "-0.000"),
-        ((-1e-9, -1.0, 1e-9), ".1f", "0.0 [-1.0, 0.0]"),
+        ((-1e-9, -1.0, 1e-9), ".1f", "0.0 [-1.0,\N{NO-BREAK SPACE}0.0]"),
     ],
 )
 def test_no_zero_is_negative(value: object, form: str, text: str) -> None:

@@ -158,7 +158,10 @@ def test_outcomes_must_be_a_tensor(name: str) -> None:
 def test_outcomes_must_be_dense_and_real(name: str) -> None:
     function, good = FUNCTIONS_OF_OUTCOMES[name]
     sparse = good.to_sparse()
-    message = "outcomes must be a dense tensor, got layout torch.sparse_coo; y.to_dense() makes one"
+    message = (
+        "outcomes must be a dense tensor, got layout torch.sparse_coo; outcomes.to_dense() makes "
+        "one"
+    )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         function(sparse)
     function(sparse.to_dense())
