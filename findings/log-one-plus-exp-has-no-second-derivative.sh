@@ -9,7 +9,7 @@
 # products may see no curvature, or nan, at a finite log-odds. Written as max(x, 0) + log1p(e^-|x|),
 # with the branch taken at x > 0, all three are right.
 #
-# Seen, of the variance 1.9e-22 at -50 and at 50, and of 0 to the last digit at -90:
+# Seen, where the variance is 1.9e-22 (at -50), 1.9e-22 (at 50) and 8.2e-40 (at -90):
 #       logaddexp  1.9e-22, 1.9e-22, nan; logsigmoid 0, 1.9e-22, 0; softplus 1.9e-22, 0, 0.
 set -euo pipefail
 folder=$(mktemp -d)
