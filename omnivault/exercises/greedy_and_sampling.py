@@ -16,11 +16,12 @@ from omnivault.exercises.checking import Case, called, claim, exercise, returns,
 )
 def half_the_time(temperature_for_half: Any, generator: torch.Generator) -> Iterator[Case]:
     for size in (3, 3, 4, 5, 8, 12, 20, 50):
-        temperature, shift = (torch.rand(2, generator=generator) * 2.7 + 0.3).tolist()
+        exponent, shift = (torch.rand(2, generator=generator) * 6 - 3).tolist()
+        temperature = 10**exponent
         # At this temperature the others weigh together as much as the best one alone.
         others = torch.rand(size - 1, generator=generator) + 0.05
         gaps = torch.cat([torch.zeros(1), (others / others.sum()).log()])
-        z = shift + temperature * gaps[torch.randperm(size, generator=generator)]
+        z = temperature * (shift + gaps)[torch.randperm(size, generator=generator)]
         yield returns(temperature_for_half, z, expected=temperature, rel=1e-3)
 
 

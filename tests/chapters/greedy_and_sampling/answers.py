@@ -11,7 +11,7 @@ Tensor = torch.Tensor
 
 
 def where(gap: Callable[[float], float]) -> float:
-    return float(brentq(gap, 0.05, 20.0))
+    return float(brentq(gap, 1e-5, 1e5))
 
 
 def right_temperature(z: Tensor) -> float:
