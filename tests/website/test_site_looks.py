@@ -44,7 +44,7 @@ def wide_and_narrow(page: Page, selector: str) -> tuple[Locator, list[Locator]]:
     found = page.locator(f"article {selector}:visible")
     beyond: list[int] = found.evaluate_all("all => all.map((e) => e.scrollWidth - e.clientWidth)")
     fits = [found.nth(beyond.index(0))] if 0 in beyond else []
-    return found.nth(next(i for i, more in enumerate(beyond) if more > 80)), fits
+    return found.nth(next(i for i, more in enumerate(beyond) if more > 60)), fits
 
 
 SEEN, UNSEEN = 0.03, 0.01
@@ -56,7 +56,7 @@ SEEN, UNSEEN = 0.03, 0.01
     [
         ("book/temperature/temperature", "section > div.math"),
         ("book/temperature/temperature", ".cell_input pre"),
-        ("book/sampling/production", ".cell_output pre"),
+        ("book/softmax/first_principles", ".cell_output pre"),
         ("book/appendix/verification", "div.table"),
     ],
 )

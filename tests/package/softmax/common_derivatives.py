@@ -73,10 +73,17 @@ def counted_softmax(z: Tensor, temperature: Any, dim: int = -1) -> Counted:
 
 
 def counted_vjp(z: Tensor, v: Tensor, temperature: Any, dim: int = -1) -> Counted:
-    """p (v - <p, v>) / T."""
+    """p (v - <p, v>) / T, by PyTorch, and by ours, with v less what it is at the leader.
+
+    The error is that of both: either may stand on the other side of a comparison.
+    """
     p = counted_softmax(z, temperature, dim)
-    v = v.double()
+    v = v.double().expand(p.value.shape)
     # Rounded once: v may come in a wider dtype than p.
     upstream = p.rounded(v, torch.zeros_like(v))
-    mean = (p * upstream).sum(dim, keepdim=True)
-    return (p * (upstream - mean)).over(temperature)
+    leader = p.value.argmax(dim, keepdim=True)
+    torchs, ours = (
+        (p * (u - (p * u).sum(dim, keepdim=True))).over(temperature)
+        for u in (upstream, upstream - upstream.arranged(lambda x: x.gather(dim, leader)))
+    )
+    return Counted(ours.value, torchs.error + ours.error, ours.dtype)
