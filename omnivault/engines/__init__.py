@@ -11,7 +11,7 @@ On the command line, with the model of this book, if it is installed, and a prom
     python -m omnivault.engines compare "The capital of France is" --temperature 1.5 --top-p 0.95
     python -m omnivault.engines translate llama.cpp vllm --temperature 1.5 --min-p 0.05
 
-Every dialect is tested against what was seen of the engine, line by line, in ``observed.json``.
+Every dialect is tested against what was seen of the engine, line by line, in ``observations/``.
 """
 
 from omnivault.engines.comparison import Line, compare

@@ -9,7 +9,8 @@ and not on the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -239,6 +240,13 @@ def _penalized(
     return z
 
 
+ONE_TOKEN: dict[Any, Callable[[Tensor], int]] = {
+    "greedy": lambda z: int(z.argmax()),
+    "token 0": lambda z: 0,
+    "last token": lambda z: len(z) - 1,
+}
+
+
 def _law(z: Tensor, spoken: Dialect, settings: Mapping[str, Any]) -> Tensor:
     done = acting(spoken, settings, len(z))
     _check_entropy(z, spoken, done)
@@ -246,16 +254,15 @@ def _law(z: Tensor, spoken: Dialect, settings: Mapping[str, Any]) -> Tensor:
         if part not in done:
             continue
         value = done[part]
-        if value == "greedy":
-            return _only(z, int(z.argmax()))
-        if value == "last token":
-            return _only(z, len(z) - 1)
-        if value == "token 0":
-            return _only(z, 0)
+        if value == "inverted until it overflows":
+            value = "greedy" if _overflows(z, settings[part], done) else "inverted"
+        if value in ONE_TOKEN:
+            return _only(z, ONE_TOKEN[value](z))
         if value == "best":
             z = _without(z, torch.arange(len(z)) != z.argmax())
         elif part == "temperature":
-            z = _divided(z, settings[part] if value == "inverted" else value, spoken)
+            temperature = settings[part] if value == "inverted" else value
+            z = _divided(z, temperature, spoken, done)
         else:
             rule = spoken.rules.get(part, {})
             if "top_k" in done:  # none of the faults is seen behind it
@@ -280,13 +287,22 @@ def _check_entropy(z: Tensor, spoken: Dialect, done: Mapping[str, Any]) -> None:
         )
 
 
-def _divided(z: Tensor, temperature: float, spoken: Dialect) -> Tensor:
-    if temperature < 0 and bool(z.isneginf().any()):
+def _overflows(z: Tensor, temperature: float, done: Mapping[str, Any]) -> bool:
+    """Whether an exponential of float32 does, less the logit that was the largest before."""
+    left = z[z.isfinite()] if "top_k" in done else z
+    return bool((left.min() - left.max()) / temperature > math.log(torch.finfo(torch.float32).max))
+
+
+def _divided(z: Tensor, temperature: float, spoken: Dialect, done: Mapping[str, Any]) -> Tensor:
+    if temperature > 0:
+        return z / temperature
+    cut = bool(z.isneginf().any())
+    if cut and not (spoken.order[0] == "top_k" and "top_k" in done):
         raise ValueError(
             f"temperature {temperature:g} makes +inf of a logit of -inf, and no law of the row; "
             f"{spoken.name} does not refuse it"
         )
-    return z / temperature
+    return torch.where(z.isfinite(), z / temperature, -torch.inf)
 
 
 def _float32_probs(z: Tensor) -> Tensor:

@@ -323,6 +323,7 @@ def _conventions(done: Mapping[str, Any], spoken: Dialect, into: Dialect) -> tup
 _WORDS: dict[str, dict[Any, str]] = {
     "ties": {
         "all": "keeps all of the tokens that tie at the border",
+        "some": "keeps as many of the tokens that tie at the border as are needed",
         "first": "keeps the first of the tokens that tie at the border",
         "last": "keeps the last of the tokens that tie at the border",
     },

@@ -9,7 +9,7 @@ from mpmath import mp
 
 from omnivault.engines import probs, translate
 from tests.chapters.engines.common import RANKED, logits, renormalized
-from tests.support.strategies import assert_within, events, number
+from tests.support.strategies import assert_within, events, number, total
 
 
 @pytest.mark.statement("beginnings-apart", "exact")
@@ -18,7 +18,7 @@ def test_distance_and_divergence_are_those_of_the_masses() -> None:
         sets = events(len(p))[1:]
         for larger in sets:
             for smaller in (s for s in sets if s <= larger):
-                quotient = sum(p[i] for i in smaller) / sum(p[i] for i in larger)
+                quotient = total(p[i] for i in smaller) / total(p[i] for i in larger)
                 q, other = (_on(p, kept) for kept in (smaller, larger))
                 assert sum(abs(a - b) for a, b in zip(q, other, strict=True)) / 2 == 1 - quotient
                 divergence = mp.fsum(

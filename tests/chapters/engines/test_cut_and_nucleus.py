@@ -63,4 +63,4 @@ def test_dialects_keep_as_many() -> None:
                 before = nucleus(renormalized(p[:j]), rho)
                 for engine, size in (("sglang", after), ("mlx-lm", after), ("vllm", before)):
                     if engine != "mlx-lm" or j < len(p):
-                        assert len(kept(logits(p), engine, **dials)) == size  # type: ignore[arg-type]
+                        assert len(kept(logits(p), engine, **dials)) == size

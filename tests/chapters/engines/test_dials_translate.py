@@ -55,7 +55,7 @@ def test_translate_says_so(z: Tensor, t: float, m: float) -> None:
     assert found["temperature"] == t
     # A whole number is no logarithm of such a share.
     assert kept(z, "exllamav3", **found).tolist() == by_share(z, m, 1.0)
-    assert kept(z, "llama.cpp", **dials).tolist() == by_share(z, m, 1.0)  # type: ignore[arg-type]
+    assert kept(z, "llama.cpp", **dials).tolist() == by_share(z, m, 1.0)
 
 
 @pytest.mark.statement("dials-translate", "exact")

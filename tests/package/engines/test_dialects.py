@@ -16,13 +16,23 @@ KEYS = {
     *("defaults", "off", "names", "options", "intended", "faults"),
 }
 RULES = {
-    "ties": {"all", "first", "last"},
+    "ties": {"all", "some", "first", "last"},
     "reached": {"stops", "one more"},
     "border": {"kept", "dropped"},
     "sums": {"float32"},
     "fault": {"upper bound", "nan beside -inf", ""},
 }
-WORDS = {"greedy", "off", "best", "refused", "inverted", "unfiltered", "token 0", "last token"}
+WORDS = {
+    "inverted until it overflows",
+    "greedy",
+    "off",
+    "best",
+    "refused",
+    "inverted",
+    "unfiltered",
+    "token 0",
+    "last token",
+}
 CONDITIONS = {"at", "below", "above", "at_most", "at_least"}
 ROW = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
 

@@ -13,7 +13,9 @@ from torch import Tensor
 import omnivault.engines
 from omnivault.engines import DIALECTS, kept, probs
 
-SEEN = json.loads((Path(omnivault.engines.__file__).parent / "observed.json").read_text("utf-8"))
+SEEN = json.loads(
+    (Path(omnivault.engines.__file__).parent / "observations" / "by_hand.json").read_text("utf-8")
+)
 OBSERVATIONS: list[dict[str, Any]] = SEEN["observations"]
 UNSEEN = 1e-9
 """No draw shows a token of so little probability, and no recorded digit."""
