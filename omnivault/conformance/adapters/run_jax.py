@@ -34,7 +34,9 @@ class Jax:
 
         temperature = float(settings.get("temperature", 1.0))
         if temperature <= 0:
-            raise ValueError(f"temperature must be > 0, got {temperature}: the logits are divided by it")
+            raise ValueError(
+                f"temperature must be > 0, got {temperature}: the logits are divided by it"
+            )
         row = jax.numpy.array(logits, dtype=jax.numpy.float32) / temperature
         return jax.random.categorical(jax.random.key(seed), row, shape=(n,)).tolist()
 

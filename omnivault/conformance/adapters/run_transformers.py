@@ -4,7 +4,7 @@
 # ///
 """Hugging Face Transformers: ``generate`` on a model whose logits are the row.
 
-Probabilities are the softmax of the scores that ``generate`` returns, which are those it draws from.
+Probabilities are the softmax of the scores that ``generate`` returns; it draws from the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Transformers:
         import torch
         import transformers
 
-        self.version = f"{transformers.__version__} (torch {torch.__version__}, CPU)"
+        self.version = (
+            f"{transformers.__version__} (torch {torch.__version__.partition('+')[0]}, CPU)"
+        )
 
     def probs(self, logits: Sequence[float], settings: Mapping[str, Any]) -> list[float]:
         """Return the softmax of the processed scores of one step."""

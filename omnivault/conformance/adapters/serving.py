@@ -50,7 +50,11 @@ def respond(adapter: Any, line: str) -> dict[str, Any]:
     {'error': 'greedy has no top_k; its dials are: none'}
     """
     try:
-        return _answer(adapter, json.loads(line))
+        request = json.loads(line)
+    except ValueError as problem:
+        return {"error": f"a request must be one JSON object on a line: {problem}"}
+    try:
+        return _answer(adapter, request)
     except ValueError as words:
         return {"refused": str(words)}
     except Exception as problem:  # an engine may raise anything, and the next request is answered
@@ -89,23 +93,36 @@ def _answer(adapter: Any, request: Any) -> dict[str, Any]:
                 "can": can,
                 "seeded": getattr(adapter, "seeded", True),
             }
-        case {"do": str(method), "logits": [*row], "settings": dict(settings)}:
-            pass
+        case {"do": str(method), "logits": [_, *_] as row, "settings": dict(settings)}:
+            _check(adapter, method, can, settings)
+            logits = [_number(z) for z in row]
         case _:
             raise TypeError(f"no request of the protocol: {json.dumps(request)[:200]}")
+    match request:
+        case {"do": "probs"}:
+            probs = [float(p) for p in adapter.probs(logits, settings)]
+            if not all(map(math.isfinite, probs)):
+                raise TypeError(f"{adapter.name} gives probabilities that are not finite: {probs}")
+            return {"probs": probs}
+        case {"do": "kept"}:
+            return {"kept": [int(token) for token in adapter.kept(logits, settings)]}
+        case {"n": int(n), "seed": int(seed)}:
+            return {"tokens": [int(token) for token in adapter.draw(logits, settings, n, seed)]}
+        case _:
+            raise TypeError("a request for draws needs an integer n and an integer seed")
+
+
+def _number(z: Any) -> float:
+    if isinstance(z, str) and z not in WRITTEN:
+        raise TypeError(f'a logit must be a number, "inf" or "-inf", got {json.dumps(z)}')
+    return float(WRITTEN.get(z, z))
+
+
+def _check(adapter: Any, method: str, can: list[str], settings: dict[str, Any]) -> None:
+    """Raise unless the adapter has the method and the dials."""
     if method not in can:
         raise TypeError(f"{adapter.name} cannot {method}; it can: {', '.join(can)}")
     for dial in settings:
         if dial not in adapter.dials:
             dials = ", ".join(adapter.dials) or "none"
             raise TypeError(f"{adapter.name} has no {dial}; its dials are: {dials}")
-    logits = [float(WRITTEN.get(z, z)) for z in row]
-    if method == "draw":
-        tokens = adapter.draw(logits, settings, request["n"], request["seed"])
-        return {"tokens": [int(token) for token in tokens]}
-    if method == "kept":
-        return {"kept": [int(token) for token in adapter.kept(logits, settings)]}
-    probs = [float(p) for p in adapter.probs(logits, settings)]
-    if not all(map(math.isfinite, probs)):
-        raise TypeError(f"{adapter.name} has probabilities that are not finite: {probs[:8]}")
-    return {"probs": probs}
