@@ -8,11 +8,11 @@ file holds the rows of logits and, a line each, what was seen:
 - ``counts`` of ``draws`` tokens and ``kept``, those drawn at least once, of one that only draws;
 - ``refused``, the engine's own words.
 
-A token of probability q is missed by n draws with probability (1 - q)^n. In the rows of 12 tokens
-or fewer every token that may be kept has .01 or more, and 4,000 draws miss such a one once in 10^17
-times. In the wider rows 100,000 draws miss one of .0004 as rarely, and definitions of the dials
-that are in use keep none below that; an engine that keeps more than it should may have kept tokens
-that are not seen here.
+A token of probability q is missed by n draws with probability (1 - q)^n. In the short rows every
+token that may be kept has .01 or more, and 4,000 draws miss such a one once in 10^17 times. In the
+wide rows, "65" and "1000", 100,000 draws miss one of .0004 as rarely, and no definition of the
+dials that is in use keeps one below that; where an engine keeps more than it should, tokens may
+have been kept that are not seen here.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ ROWS = {
     "B": _logs(0.4, 0.3, 0.2, 0.1),
     "equal": [0.0] * 4,
     "masked": _logs(0.5, 0, 0.25, 0, 0.125, 0.125),
+    "A of 65": _logs(0.5, 0.25, 0.125, 0.0625, 0.0625, *[0] * 60),
     "12": _normal(12, 0.9),
     "65": _normal(65, 2.0),
     "1000": _normal(1000, 2.5),
@@ -124,8 +125,8 @@ def grid(dials: Sequence[str]) -> Iterator[tuple[str, Settings]]:
     >>> [settings for row, settings in grid(["top_k"]) if row == "1000"]
     [{'top_k': 40}]
     """
-    for row, logits in ROWS.items():
-        asked = SHORT if row in "AB" else FEW if len(logits) <= 12 else WIDE
+    for row in ROWS:
+        asked = WIDE if row in ("65", "1000") else SHORT if row in ("A", "B") else FEW
         for settings in asked:
             if set(settings) <= set(dials):
                 yield row, settings
@@ -224,7 +225,7 @@ def _seen(
         probs = answer["probs"]
         kept = [token for token, p in enumerate(probs) if p > 0]
         return {"kept": kept, "probs": [round(p, 6) for p in probs]}
-    n = 4000 if len(logits) <= 12 else 100_000
+    n = 4000 if sum(map(math.isfinite, logits)) <= 12 else 100_000
     answer = program.ask(do="draw", **asked, n=n, seed=SEED)
     if "refused" in answer:
         return answer

@@ -2,10 +2,11 @@
 # requires-python = ">=3.11"
 # dependencies = ["xllamacpp==2026.10.11549"]
 # ///
-"""llama.cpp: the samplers of its C library, in the order of its default chain.
+"""llama.cpp: the samplers of its C library, in its own default order.
 
-The package xllamacpp contains the library and exports its C functions, which are called through
-ctypes. Probabilities are read from the candidates after the last sampler, the one that draws.
+The package xllamacpp says the order, contains the library, and exports its C functions, which are
+called through ctypes. Probabilities are read from the candidates after the last sampler, the one
+that draws.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from contextlib import contextmanager
 from ctypes import POINTER, byref, c_bool, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
-# Dial, sampler, the types of its arguments, and the dial's value where it is off, in the order of
-# the default chain. Its other samplers (penalties, DRY, XTC) are off by default.
-CHAIN: list[tuple[str, str, list[Any], float]] = [
-    ("top_n_sigma", "top_n_sigma", [c_float], -1.0),
-    ("top_k", "top_k", [c_int32], 0),
-    ("typical_p", "typical", [c_float, c_size_t], 1.0),
-    ("top_p", "top_p", [c_float, c_size_t], 1.0),
-    ("min_p", "min_p", [c_float, c_size_t], 0.0),
-    ("temperature", "temp", [c_float], 1.0),
-]
+# Name in the order, the library's function, the types of its arguments, the dial, and its value
+# where it is off. The other samplers of the order (penalties, DRY, XTC) are off by default.
+SAMPLERS: dict[str, tuple[str, list[Any], str, float]] = {
+    "top_n_sigma": ("top_n_sigma", [c_float], "top_n_sigma", -1.0),
+    "top_k": ("top_k", [c_int32], "top_k", 0),
+    "typ_p": ("typical", [c_float, c_size_t], "typical_p", 1.0),
+    "top_p": ("top_p", [c_float, c_size_t], "top_p", 1.0),
+    "min_p": ("min_p", [c_float, c_size_t], "min_p", 0.0),
+    "temperature": ("temp", [c_float], "temperature", 1.0),
+}
 MIN_KEEP = 1
 
 
@@ -61,6 +62,8 @@ class LlamaCpp:
     def __init__(self) -> None:
         import xllamacpp.xllamacpp
 
+        order = xllamacpp.CommonParams().sampling.samplers.split(";")
+        self.samplers = [SAMPLERS[name] for name in order if name in SAMPLERS]
         self.version = f"xllamacpp {xllamacpp.__version__}"
         self.library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
 
@@ -96,7 +99,7 @@ class LlamaCpp:
         chain = self.call("chain_init", [ChainParams], ChainParams(True), result=c_void_p)
         samplers = [
             (sampler, types, [settings.get(dial, off), MIN_KEEP][: len(types)])
-            for dial, sampler, types, off in CHAIN
+            for sampler, types, dial, off in self.samplers
         ]
         for sampler, types, values in [*samplers, ("dist", [c_uint32], [seed])]:
             made = self.call(f"init_{sampler}", types, *values, result=c_void_p)

@@ -193,7 +193,7 @@ class TestPrograms:
             if method == "probs":
                 assert one["probs"] == [float(i == token) for i in range(size)]
             else:
-                assert one["draws"] == (4000 if size <= 12 else 100_000)
+                assert one["draws"] == (4000 if one["row"] not in ("65", "1000") else 100_000)
                 assert one["counts"] == [one["draws"] * (i == token) for i in range(size)]
         observe.save(observed, tmp_path)
         assert json.loads((tmp_path / "noisy.json").read_text()) == observed
@@ -241,7 +241,7 @@ class TestRows:
         assert len(set(ROWS[row])) == len(ROWS[row]) == int(row)
 
     def test_engines_are_asked_what_they_have(self) -> None:
-        assert {row for row, _ in grid([])} == {"A", "B", "equal", "masked", "12"}
+        assert {row for row, _ in grid([])} == set(ROWS) - {"65", "1000"}
         for dials in (["temperature"], ["top_p", "top_k"], ["min_p", "temperature"]):
             assert {dial for _, settings in grid(dials) for dial in settings} == set(dials)
 
