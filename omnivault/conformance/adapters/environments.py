@@ -1,7 +1,8 @@
 """Make the environment of an adapter: the packages that its first lines name, and no others.
 
-The file says what it needs in the way of PEP 723, so ``uv run --script run_ctranslate2.py`` works
-too. An adapter whose pins the running Python meets already runs in it.
+A Python file says what it needs in the way of PEP 723, so ``uv run --script run_ctranslate2.py``
+works too; a JavaScript file names its npm packages in its first line. An adapter whose pins the
+running Python meets already runs in it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +20,7 @@ __all__ = ["adapters", "command", "requirements"]
 
 HERE = Path(__file__).parent
 METADATA = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
+NPM = re.compile(r"^// npm: (.+)$", re.MULTILINE)
 
 
 def adapters() -> dict[str, Path]:
@@ -28,7 +31,7 @@ def adapters() -> dict[str, Path]:
     >>> adapters()["transformers"].name
     'run_transformers.py'
     """
-    return {path.stem.removeprefix("run_"): path for path in sorted(HERE.glob("run_*.py"))}
+    return {path.stem.removeprefix("run_"): path for path in sorted(HERE.glob("run_*"))}
 
 
 def requirements(adapter: Path) -> list[str]:
@@ -38,8 +41,12 @@ def requirements(adapter: Path) -> list[str]:
     --------
     >>> requirements(adapters()["jax"])
     ['jax==0.10.2']
+    >>> requirements(adapters()["transformers_js"])
+    ['@huggingface/transformers@4.3.2']
     """
     text = adapter.read_text(encoding="utf-8")
+    if npm := NPM.match(text):
+        return npm[1].split()
     stated = METADATA.search(text)
     if stated is None:
         raise ValueError(f"{adapter.name} has no script metadata; write it as PEP 723 says")
@@ -61,21 +68,45 @@ def command(adapter: Path, environments: Path) -> list[str]:
     Raises
     ------
     RuntimeError
-        If the packages cannot be installed; with the last lines that pip wrote.
+        If the packages cannot be installed; with what pip or npm says of it.
     """
     needed = requirements(adapter)
+    folder = (environments / adapter.stem.removeprefix("run_")).resolve()
+    if adapter.suffix == ".mjs":
+        _once(folder, needed, _install_for_node)
+        return ["node", str(adapter), str(folder)]
     if all(map(_is_installed, needed)):
         return [sys.executable, str(adapter)]
-    folder = environments / adapter.stem.removeprefix("run_")
-    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    _once(folder, needed, _install_for_python)
+    return [str(_python(folder)), str(adapter)]
+
+
+def _once(folder: Path, needed: list[str], install: Callable[[Path, list[str]], None]) -> None:
+    """Install into a folder, unless that was done with the same requirements."""
     done = folder / "installed.txt"  # written last: an install that was stopped starts over
     wanted = "\n".join(needed)
-    if not (done.exists() and done.read_text(encoding="utf-8") == wanted):
-        shutil.rmtree(folder, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])  # it takes seconds
-        _run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *needed])
-        done.write_text(wanted, encoding="utf-8")
-    return [str(python), str(adapter)]
+    if done.exists() and done.read_text(encoding="utf-8") == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    install(folder, needed)
+    done.write_text(wanted, encoding="utf-8")
+
+
+def _install_for_python(folder: Path, needed: list[str]) -> None:
+    # A pip in each environment would take seconds, and is not needed.
+    _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    pip = [sys.executable, "-m", "pip", "--python", str(_python(folder))]
+    _run([*pip, "install", "--quiet", *needed])
+
+
+def _install_for_node(folder: Path, needed: list[str]) -> None:
+    folder.mkdir(parents=True)
+    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    _run(["npm", "install", "--prefix", str(folder), *quiet, *needed])
+
+
+def _python(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def _is_installed(requirement: str) -> bool:
@@ -88,7 +119,12 @@ def _is_installed(requirement: str) -> bool:
 
 
 def _run(arguments: list[str]) -> None:
-    run = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Run a program to its end; raise RuntimeError with the errors it names, or its last lines."""
+    try:
+        run = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError as problem:
+        raise RuntimeError(f"{arguments[0]} is not installed") from problem
     if run.returncode != 0:
-        errors = [line for line in run.stdout.splitlines() if "ERROR" in line]
-        raise RuntimeError("; ".join(errors or run.stdout.splitlines()[-3:]))
+        lines = run.stdout.splitlines()
+        errors = [line for line in lines if line.startswith(("ERROR", "npm error"))]
+        raise RuntimeError("; ".join(errors or lines[-3:]) or f"{arguments[0]} failed")

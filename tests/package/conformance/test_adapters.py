@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import sys
 import zipfile
 from collections import Counter
@@ -193,7 +194,7 @@ class TestPrograms:
             if method == "probs":
                 assert one["probs"] == [float(i == token) for i in range(size)]
             else:
-                assert one["draws"] == (4000 if one["row"] not in ("65", "1000") else 100_000)
+                assert one["draws"] == (4000 if one["row"] not in ("65", "1000") else 40_000)
                 assert one["counts"] == [one["draws"] * (i == token) for i in range(size)]
         observe.save(observed, tmp_path)
         assert json.loads((tmp_path / "noisy.json").read_text()) == observed
@@ -265,7 +266,7 @@ class TestEnvironments:
         assert len(adapters()) >= 7
         for path in adapters().values():
             for requirement in requirements(path):
-                assert "==" in requirement, path.name
+                assert re.fullmatch(r"[\w\[\]-]+==[\w.]+|@?[\w/-]+@[\d.]+", requirement), path.name
 
     def test_metadata_must_be_there(self, tmp_path: Path) -> None:
         path = tmp_path / "run_bare.py"
@@ -307,6 +308,31 @@ class TestEnvironments:
 
         path.write_text(text.format("1.6"))
         with pytest.raises(RuntimeError, match=r"ERROR: .*pretended==1\.6"):
+            command(path, tmp_path / "made")
+
+    def test_packages_for_node(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        package = tmp_path / "pretended"
+        package.mkdir()
+        (package / "package.json").write_text('{"name": "pretended", "version": "1.5.0"}')
+        (package / "index.js").write_text('exports.hello = {name: "it", version: "1.5.0"};')
+        path = tmp_path / "run_node.mjs"
+        path.write_text(
+            f"// npm: {package}\n"
+            'import { createRequire } from "node:module";\n'
+            'import { createInterface } from "node:readline";\n'
+            'const { hello } = createRequire(process.argv[2] + "/")("pretended");\n'
+            "for await (const line of createInterface({ input: process.stdin }))\n"
+            "    console.log(JSON.stringify(hello));\n"
+        )
+        monkeypatch.setenv("npm_config_offline", "true")
+        with Program(command(path, tmp_path / "made")) as asked:
+            assert asked.ask(do="hello") == {"name": "it", "version": "1.5.0"}
+
+        path.write_text("// npm: pretended-elsewhere@1.0.0\n")
+        with pytest.raises(RuntimeError, match=r"npm error .*pretended-elsewhere"):
+            command(path, tmp_path / "made")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(RuntimeError, match="npm is not installed"):
             command(path, tmp_path / "made")
 
 
