@@ -38,7 +38,8 @@ class Jax:
                 f"temperature must be > 0, got {temperature}: the logits are divided by it"
             )
         row = jax.numpy.array(logits, dtype=jax.numpy.float32) / temperature
-        return jax.random.categorical(jax.random.key(seed), row, shape=(n,)).tolist()
+        tokens = jax.random.categorical(jax.random.key(seed), row, shape=(n,))
+        return tokens.tolist()  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

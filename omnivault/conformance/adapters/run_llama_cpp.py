@@ -112,7 +112,7 @@ class LlamaCpp:
     @staticmethod
     def candidates(logits: Sequence[float]) -> tuple[Any, Candidates]:
         """Return the row of candidates, and the header that points to it."""
-        row = (Candidate * len(logits))(*[(i, z, 0.0) for i, z in enumerate(logits)])
+        row = (Candidate * len(logits))(*[Candidate(i, z, 0.0) for i, z in enumerate(logits)])
         return row, Candidates(row, len(row), -1, False)
 
     def function(self, name: str, types: list[Any], result: Any = None) -> Any:

@@ -70,7 +70,7 @@ def constant_logits(logits: Sequence[float]) -> Any:
         config_class = PretrainedConfig
 
         def __init__(self, row: torch.Tensor) -> None:
-            super().__init__(PretrainedConfig(vocab_size=len(row), is_encoder_decoder=False))
+            super().__init__(PretrainedConfig())
             self.row = torch.nn.Parameter(row, requires_grad=False)
 
         def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **_: Any) -> Any:
@@ -79,7 +79,7 @@ def constant_logits(logits: Sequence[float]) -> Any:
         def forward(self, input_ids: torch.Tensor, **_: Any) -> CausalLMOutput:
             return CausalLMOutput(logits=self.row.expand(*input_ids.shape, -1))
 
-    return ConstantLogits(torch.tensor(logits, dtype=torch.float32)).eval()
+    return ConstantLogits(torch.tensor(logits, dtype=torch.float32))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Vllm:
         min_p = MinPLogitsProcessor(
             SimpleNamespace(scheduler_config=scheduler), torch.device("cpu"), False
         )
-        added = [(row, params, [0], []) for row in range(batch)]
+        added: list[Any] = [(row, params, [0], []) for row in range(batch)]
         min_p.update_state(BatchUpdate(batch_size=batch, removed=[], added=added, moved=[]))
         metadata = SamplingMetadata(
             temperature=None if greedy else torch.full((batch,), params.temperature),

@@ -213,11 +213,12 @@ class TestPrograms:
                     return dies
             return works
 
-        found = {name: Path(name) for name in ("missing", "dies", "works")}
+        found = {name: Path(name) for name in ("missing", "dies", "works", "vllm")}
         monkeypatch.setattr(observe, "adapters", lambda: found)
         monkeypatch.setattr(observe, "command", commands)
         assert main(["--into", str(tmp_path / "saved")]) == 1
         lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 3  # the largest is asked only when it is named
         assert lines[0] == "missing: not observed: ERROR: no such package"
         assert lines[1].startswith("dies: not observed: the program ended with 3 when asked")
         asked = len(list(grid(["top_k"])))
