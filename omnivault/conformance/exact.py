@@ -137,9 +137,6 @@ CONVENTIONS: dict[str, dict[str, str]] = {
         "best": "min-p 1 keeps the best tokens",
         "refused": "refuses min-p 1",
     },
-    "all masked": {
-        "refused": "refuses a row of nothing but -inf",
-    },
 }
 """Where engines differ, by name: the ways there are, each in words."""
 
@@ -278,20 +275,28 @@ def kept_sets(
         for name, bears in names.items()
         if bears
     }
+    warm = settings.get("temperature", 1.0)
+    full = [level.count for level in row]
+    laws = {t: law(row, t, full) for t in ({1.0, warm} if cuts else ())}
     for values in itertools.product(*options.values()):
         choice = dict(zip(options, values, strict=True))
-        kept = _kept(row, settings, choice)
+        temperature = warm if choice.get("temperature", "first") == "first" else 1.0
+        kept = _kept(row, settings, choice, temperature, laws.get(temperature, []))
         choice.pop("near", None)
         yield choice, kept
 
 
-def _kept(row: Sequence[Level], settings: Mapping[str, float], choice: Mapping[str, str]) -> Kept:
+def _kept(
+    row: Sequence[Level],
+    settings: Mapping[str, float],
+    choice: Mapping[str, str],
+    temperature: float,
+    probs: list[Any],
+) -> Kept:
     full = [level.count for level in row]
     counts, which = list(full), ""
-    temperature = settings.get("temperature", 1.0) if choice.get("temperature") == "first" else 1.0
     above = choice.get("near") == "above"
     with mp.workdps(60):
-        probs = law(row, temperature, full)
         if "top_n_sigma" in settings:
             counts = _top_n_sigma(row, settings["top_n_sigma"], counts)
         if "top_k" in settings:
@@ -387,7 +392,7 @@ def _top_p(
     target = mp.mpf(mass) * total
     size = sum(level.count for level in row)
     spread = mp.fsum(
-        level.count * p * 2 * mp.expm1(min(d, 700))
+        level.count * p * (2 * math.expm1(min(d, 700)))
         for level, p, d in zip(row, probs, _margins(row, temperature), strict=True)
     )
     near = (2 * size + 16) * ROUNDING + spread

@@ -24,8 +24,8 @@ __all__ = ["definitions", "written"]
 
 TAIL = 1e-6
 """Of the counts of one case, the chance that any is outside, about."""
-DRAWS = 4000
-"""Where a case does not say more."""
+DRAWS, DRAWS_OF_MANY = 4000, 1000
+"""Where a case does not say more; the second of rows of thousands of tokens."""
 INF = math.inf
 
 Row = list[tuple[float, int]]
@@ -271,10 +271,10 @@ def definitions() -> list[dict[str, Any]]:
     )
     case(
         "top-p-temperature-translated",
-        "`top-p-temperature` with 16 added to other logits of the same kind: the same order.",
+        "Far from zero, the same order of division and nucleus.",
         _shift(D, 16),
         temperature=2.0,
-        top_p=0.7,
+        top_p=0.8,
     )
     case("top-p-top-k", "p of what top-k leaves, or of the row?", B, top_k=3, top_p=0.75)
     case(
@@ -366,7 +366,8 @@ def definitions() -> list[dict[str, Any]]:
 
     # What only draws can show.
     for found in cases:
-        found["draws"] = {"n": DRAWS, "calls": 1}
+        size = sum(n for _, n in found["row"])
+        found["draws"] = {"n": DRAWS_OF_MANY if size > 5000 else DRAWS, "calls": 1}
     many = {"n": 2000, "calls": 10}
     found = case(
         "far-tail",
@@ -442,7 +443,7 @@ def written() -> dict[str, Any]:
     cases = [_written(definition) for definition in definitions()]
     by_name = {case["name"]: case for case in cases}
     batches = [_batch(batch, by_name) for batch in BATCHES]
-    chances = [answer.get("false_alarm", 0.0) for case in cases for answer in case["answers"][:1]]
+    chances = [_false_alarm(case) for case in cases]
     chances += [case["draws"].get("false_alarm", 0.0) for case in cases if "draws" in case]
     chances += [batch["draws"]["false_alarm"] for batch in batches]
     return {
@@ -457,6 +458,11 @@ def written() -> dict[str, Any]:
         "cases": cases,
         "batches": batches,
     }
+
+
+def _false_alarm(case: Mapping[str, Any]) -> float:
+    """Of a sampler that gives any one of the answers."""
+    return float(max(answer.get("false_alarm", 0.0) for answer in case["answers"]))
 
 
 def _up(chance: float) -> float:
@@ -596,11 +602,11 @@ def _matches(n: int, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[s
 
 def _batch(batch: Mapping[str, Any], by_name: Mapping[str, Any]) -> dict[str, Any]:
     draws = dict(batch["draws"])
-    answers = [by_name[name]["answers"][0] for name in batch["cases"]]
+    cases = [by_name[name] for name in batch["cases"]]
     if draws.get("statistic") == "rows":
-        draws |= _matches(draws["n"], *answers)
+        draws |= _matches(draws["n"], *(case["answers"][0] for case in cases))
     else:
-        draws["false_alarm"] = _up(sum(answer["false_alarm"] for answer in answers))
+        draws["false_alarm"] = _up(sum(_false_alarm(case) for case in cases))
     return {**batch, "draws": draws}
 
 
