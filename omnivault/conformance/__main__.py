@@ -45,15 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seconds=options.seconds,
                 on_case=on_case,
             )
-        print(report)
-        if options.junit:
-            report.write_junit(options.junit)
-    except (ProtocolError, TypeError, ValueError, OSError) as error:
+    except (ProtocolError, ValueError) as error:
         print(f"could not check: {error}", file=sys.stderr)
         return 2
     finally:
         if isinstance(sampler, Program):
             sampler.stop()
+    print(report)
+    if options.junit:
+        try:
+            report.write_junit(options.junit)
+        except OSError as error:
+            print(f"could not write {options.junit}: {error.strerror}", file=sys.stderr)
+            return 2
     return report.exit_code
 
 

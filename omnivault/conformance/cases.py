@@ -47,6 +47,11 @@ class Answer:
     counts: Sequence[Mapping[str, Any]] | None
     """``low`` and ``high`` of how often some ``tokens`` are drawn; None if no draws are asked."""
 
+    @cached_property
+    def cells(self) -> list[tuple[NDArray[np.int64], int, int]]:
+        """Tokens of each cell, and the interval of its count."""
+        return [(spread(c["tokens"]), c["low"], c["high"]) for c in self.counts or ()]
+
     def bounds(self, size: int) -> tuple[Numbers, Numbers]:
         """Least and largest probability of each token."""
         low, high = np.zeros(size), np.zeros(size)

@@ -392,15 +392,12 @@ def _count_problem(answer: Answer, counts: NDArray[Any]) -> tuple[str, float]:
         first = int(wrong.argmax())
         return f"token {first}, which is ruled out, was drawn {counts[first]} times", wrong.sum()
     worst = ("", 0.0)
-    for cell in answer.counts or ():
-        found = int(counts[spread(cell["tokens"])].sum())
-        distance = max(cell["low"] - found, found - cell["high"])
+    for cell, (tokens, low, high) in zip(answer.counts or (), answer.cells, strict=True):
+        found = int(counts[tokens].sum())
+        distance = max(low - found, found - high)
         if distance > worst[1]:
-            worst = (
-                f"{_in_words(cell['tokens'])}: drawn {found} times of {total}, expected "
-                f"{cell['low']} to {cell['high']}",
-                distance,
-            )
+            words = _in_words(cell["tokens"])
+            worst = f"{words}: drawn {found} times of {total}, expected {low} to {high}", distance
     return worst
 
 

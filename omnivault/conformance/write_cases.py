@@ -26,6 +26,8 @@ TAIL = 1e-6
 """Of the counts of one case, the chance that any is outside, about."""
 DRAWS, DRAWS_OF_MANY = 4000, 1000
 """Where a case does not say more; the second of rows of thousands of tokens."""
+ALONE = 10
+"""Up to so many equal tokens have a cell each."""
 INF = math.inf
 
 Row = list[tuple[float, int]]
@@ -243,10 +245,10 @@ def definitions() -> list[dict[str, Any]]:
     found["refusal"] = {"top-p zero": ["refused"]}
     case("top-p-exact", "Half of two equal tokens is reached exactly by one.", _row(0, 0), top_p=0.5)
     case(
-        "top-p-exact-quarter",
-        "Three quarters of four equal tokens are reached exactly by three; two are ruled out.",
+        "top-p-exact-four",
+        "Half of four equal tokens is reached exactly by two; two more are ruled out.",
         _row(0, 0, -INF, 0, 0, -INF),
-        top_p=0.75,
+        top_p=0.5,
     )
     case(
         "top-p-rounded-border",
@@ -368,14 +370,13 @@ def definitions() -> list[dict[str, Any]]:
     for found in cases:
         size = sum(n for _, n in found["row"])
         found["draws"] = {"n": DRAWS_OF_MANY if size > 5000 else DRAWS, "calls": 1}
-    many = {"n": 2000, "calls": 10}
     found = case(
         "far-tail",
-        "50,000 tokens, each 17.5 behind a leader that stands first. A cumulative sum in float32 "
+        "100,000 tokens, each 18 behind a leader that stands first. A cumulative sum in float32 "
         "stays at 1 after the leader; Gumbel noise of a 24-bit uniform reaches 16.6 at most.",
-        [(17.5, 1), (0.0, 50000)],
+        [(18.0, 1), (0.0, 100000)],
     )
-    found["draws"] = many
+    found["draws"] = {"n": 1000, "calls": 20}
     grid = 2.0**-25
     found = case(
         "fine-tail",
@@ -496,7 +497,7 @@ def _written(definition: Mapping[str, Any]) -> dict[str, Any]:
         comparisons = draws["n"] // 2 if draws["statistic"] == "pairs" else draws["n"]
         draws |= _matches(comparisons, case["answers"][0], case["answers"][0])
         case["draws"] = draws
-    elif _can_be_told_apart(case["answers"], draws["n"] * draws["calls"]):
+    elif all(_can_be_seen(case["answers"], answer, draws["n"] * draws["calls"]) for answer in case["answers"]):
         case["draws"] = draws
         for answer in case["answers"]:
             answer |= _counts(answer, draws["n"] * draws["calls"], definition.get("cells"))
@@ -528,22 +529,39 @@ def _probs(answer: Mapping[str, Any]) -> list[tuple[Any, Fraction, int]]:
             part["tokens"],
             Fraction(part["p"]),
             answer["tied"]["keep"]
-            if "tied" in answer and answer["tied"]["of"] == part["tokens"]
+            if _is_tied(answer, part["tokens"])
             else sum(last - first + 1 for first, last in part["tokens"]),
         )
         for part in answer["probs"]
     ]
 
 
-def _can_be_told_apart(answers: Sequence[Mapping[str, Any]], n: int) -> bool:
-    """Whether each token in which two answers differ is drawn, but for a chance of e^-40."""
-    if len(answers) == 1:
-        return True
-    return all(n * p > 40 for answer in answers for _, p, _ in _probs(answer))
+def _can_be_seen(
+    answers: Sequence[Mapping[str, Any]], answer: Mapping[str, Any], n: int
+) -> bool:
+    """Whether draws tell this answer from the others, and from what float32 makes of it.
+
+    A token in which two answers differ is drawn, but for a chance of e^-40; and rounding moves no
+    count by more than half of its standard deviation.
+    """
+    if len(answers) > 1 and not all(n * p > 40 for _, p, _ in _probs(answer)):
+        return False
+    return all(
+        n * count * (part["high"] - part["low"]) <= math.sqrt(n * count * p * (1 - min(p, 1))) + 1
+        for part, (_, p, count) in zip(answer["probs"], _probs(answer), strict=True)
+    )
 
 
 def _counts(answer: Mapping[str, Any], n: int, cells: Any) -> dict[str, Any]:
-    parts = [(tokens, p * count) for tokens, p, count in _probs(answer)]
+    parts = [
+        part
+        for tokens, p, count in _probs(answer)
+        for part in (
+            [([[t, t]], p) for a, b in tokens for t in range(a, b + 1)]
+            if count <= ALONE and n * p >= 20 and not _is_tied(answer, tokens)
+            else [(tokens, p * count)]
+        )
+    ]
     if cells:
         parts = [
             (
@@ -577,6 +595,10 @@ def _counts(answer: Mapping[str, Any], n: int, cells: Any) -> dict[str, Any]:
         ],
         "false_alarm": _up(exact.chance_outside(n, probs, intervals)) if len(parts) > 1 else 0.0,
     }
+
+
+def _is_tied(answer: Mapping[str, Any], tokens: Any) -> bool:
+    return "tied" in answer and bool(answer["tied"]["of"] == tokens)
 
 
 def _common(cell: Sequence[int], tokens: Sequence[int]) -> int:
@@ -617,7 +639,7 @@ def as_text(value: Any, indent: int = 0) -> str:
         return line
     inner = " " * (indent + 1)
     if isinstance(value, dict):
-        parts = [f"{json.dumps(k)}: {as_text(v, indent + len(k) + 5)}" for k, v in value.items()]
+        parts = [f"{json.dumps(k)}: {as_text(v, indent + 1)}" for k, v in value.items()]
         return "{\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * indent + "}"
     if all(not isinstance(v, dict) for v in value):
         lines: list[str] = [""]
