@@ -16,16 +16,12 @@ from omnivault.conformance.check import KINDS, check
 from omnivault.conformance.own import OWN
 from omnivault.conformance.programs import Program, ProtocolError
 
-STARTING = 60.0
-"""Seconds until a program has to answer that it is there: it may load a model."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if all pass, 1 if any case fails, 2 if nothing could be asked."""
     options = _parser().parse_args(arguments)
     if options.list:
-        suite = read_cases()
-        for one in (*suite.cases, *suite.batches):
+        for one in read_cases().all:
             print(f"{one.name:28} {one.why}")
         return 0
     if not options.program:
@@ -34,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sampler: Any = OWN.get(options.program[0]) or Program(options.program)
     try:
         if isinstance(sampler, Program):
-            sampler.hello_within(STARTING)
+            sampler.hello()
         dialect = dict(pair.split("=", 1) for pair in options.way)
         with _bar() as on_case:
             report = check(
@@ -67,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a sampler: a program that reads one JSON object a line on its standard "
         f"input and writes one on its standard output, or one of {', '.join(OWN)}.",
     )
-    parser.add_argument("--list", action="store_true", help="list the cases, and why they are there")
+    parser.add_argument(
+        "--list", action="store_true", help="list the cases, and why they are there"
+    )
     parser.add_argument("--case", action="append", default=[], help="only this case; repeatable")
     parser.add_argument("--kind", action="append", default=[], choices=KINDS, help="only this kind")
     parser.add_argument(
@@ -97,7 +95,9 @@ def _bar() -> Iterator[Callable[[int, int, str], None]]:
     """Show on stderr how far it is, if somebody looks."""
     columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as bar:
         task = bar.add_task("")
 
         def on_case(done: int, total: int, name: str) -> None:

@@ -118,7 +118,12 @@ class Suite:
     false_alarm: float
     """Chance that a right sampler fails any case when it is asked to draw."""
 
-    def named(self, names: Sequence[str]) -> tuple[list[Case], list[Batch]]:
+    @property
+    def all(self) -> list[Case | Batch]:
+        """Cases, then batches."""
+        return [*self.cases, *self.batches]
+
+    def named(self, names: Sequence[str]) -> list[Case | Batch]:
         """Return the cases and batches of these names.
 
         Raises
@@ -126,18 +131,16 @@ class Suite:
         ValueError
             There is no case of a name.
         """
-        known = {one.name: one for one in (*self.cases, *self.batches)}
+        known = {one.name for one in self.all}
         unknown = [name for name in names if name not in known]
         if unknown:
-            near = [n for n in known if unknown[0].split("-")[0] in n][:5] or list(known)[:5]
+            every = [one.name for one in self.all]
+            near = [name for name in every if str(unknown[0]).split("-")[0] in name] or every
             raise ValueError(
-                f"there is no case {unknown[0]!r}; there are {', '.join(near)} and others "
+                f"there is no case {unknown[0]!r}; there are {', '.join(near[:5])} and others "
                 "(python -m omnivault.conformance --list)"
             )
-        return (
-            [case for case in self.cases if case.name in names],
-            [batch for batch in self.batches if batch.name in names],
-        )
+        return [one for one in self.all if one.name in names]
 
 
 @cache

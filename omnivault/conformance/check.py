@@ -46,7 +46,7 @@ class Sampler:
     version: str = ""
 
 
-class _Hangs(Exception):
+class _HangsError(Exception):
     pass
 
 
@@ -119,15 +119,11 @@ def check(
     """
     suite = read_cases()
     asked = _kinds(sampler, kinds)
-    chosen: tuple[Sequence[Case], Sequence[Batch]] = (suite.cases, suite.batches)
-    if cases is not None:
-        chosen = suite.named(list(cases))
+    chosen = suite.all if cases is None else suite.named(list(cases))
     promised = _promised(dialect or {}, suite.conventions)
     if not seconds > 0:
         raise ValueError(f"seconds must be > 0, got {shown(seconds)}; 10 is the default")
-    questions: list[tuple[Case | Batch, str]] = [
-        (one, kind) for kind in asked for one in (*chosen[0], *chosen[1])
-    ]
+    questions = [(one, kind) for kind in asked for one in chosen]
     results = []
     for done, (one, kind) in enumerate(questions):
         if on_case is not None:
@@ -173,9 +169,7 @@ def _promised(
 ) -> dict[str, list[str]]:
     for name, way in dialect.items():
         if name not in conventions:
-            raise ValueError(
-                f"there is no convention {name!r}; there are {', '.join(conventions)}"
-            )
+            raise ValueError(f"there is no convention {name!r}; there are {', '.join(conventions)}")
         if way not in conventions[name]:
             raise ValueError(
                 f"{name!r} has no way {way!r}; there are {', '.join(conventions[name])}"
@@ -204,7 +198,7 @@ class _Limit:
         except queue.Empty:
             if (stop := getattr(self.sampler, "stop", None)) is not None:
                 stop()
-            raise _Hangs from None
+            raise _HangsError from None
         if not right:
             raise answer
         return answer
@@ -222,7 +216,7 @@ def _verdict(sampler: Any, one: Case | Batch, kind: str, seed: int, ask: _Limit)
             return _ask_draws(one, seed, ask)
         got = ask(kind, list(one.logits), dict(one.settings))
         return _judge_probs(one, got) if kind == "probs" else _judge_kept(one, got)
-    except _Hangs:
+    except _HangsError:
         return Verdict("failed", f"no answer within {ask.seconds:g} s; the question was abandoned")
     except ProtocolError as error:
         return Verdict("failed", str(error))
@@ -276,9 +270,7 @@ def _judge_probs(case: Case, got: Any) -> Verdict:
     return Verdict("failed", best[1], expected=_expected(case), got=_some(probs))
 
 
-def _off(
-    probs: NDArray[Any], low: NDArray[Any], high: NDArray[Any], wrong: NDArray[Any]
-) -> str:
+def _off(probs: NDArray[Any], low: NDArray[Any], high: NDArray[Any], wrong: NDArray[Any]) -> str:
     worst = int(np.where(wrong, np.maximum(low - probs, probs - high), -1.0).argmax())
     between = (
         "0, as it is ruled out" if high[worst] == 0 else f"in [{low[worst]:.9g}, {high[worst]:.9g}]"
@@ -350,7 +342,7 @@ def _ask_draws(case: Case, seed: int, ask: _Limit) -> Verdict:
         one, other = drawn[0][::2], drawn[0][1::2]
         return _judge_matches(one, other, case.draws["matches"], "draws that follow one another")
     if statistic == "seeds":
-        return _judge_matches(*drawn, case.draws["matches"], "draws of two seeds")
+        return _judge_matches(drawn[0], drawn[1], case.draws["matches"], "draws of two seeds")
     return judge_counts(case, np.bincount(np.concatenate(drawn), minlength=case.size))
 
 
@@ -429,7 +421,7 @@ def _ask_batch(sampler: Any, batch: Batch, kind: str, seed: int, ask: _Limit) ->
                 return Verdict("failed", problem)
             drawn.append(tokens)
         if statistic:
-            return _judge_matches(*drawn, batch.draws["matches"], "draws of two rows")
+            return _judge_matches(drawn[0], drawn[1], batch.draws["matches"], "draws of two rows")
         verdicts = [
             judge_counts(case, np.bincount(tokens, minlength=case.size))
             for case, tokens in zip(batch.cases, drawn, strict=True)
@@ -463,7 +455,7 @@ def _result(one: Case | Batch, kind: str, verdict: Verdict, seconds: float) -> R
 def _one_dialect(
     results: list[Result], promised: dict[str, list[str]]
 ) -> tuple[list[Result], dict[str, list[str]]]:
-    """What all answers have in common; one that contradicts those before it fails."""
+    """Find what all answers have in common; one that contradicts those before it fails."""
     spoken, first = dict(promised), dict.fromkeys(promised, "")
     judged = []
     for result in results:

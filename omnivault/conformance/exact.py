@@ -46,6 +46,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ __all__ = [
     "kept_sets",
     "law",
     "levels",
+    "margins",
 ]
 
 DIGITS = 50
@@ -149,7 +151,7 @@ class Level:
     ranges: tuple[tuple[int, int], ...]
     """Where they are, [first, last] each, in order."""
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many there are."""
         return sum(last - first + 1 for first, last in self.ranges)
@@ -206,7 +208,8 @@ def law(row: Sequence[Level], temperature: float, counts: Sequence[int]) -> list
         return [w / total for w in weights]
 
 
-def _margins(row: Sequence[Level], temperature: float) -> list[float]:
+def margins(row: Sequence[Level], temperature: float) -> list[float]:
+    """How far float32 may be off with the gap of each level in the exponent, δ above."""
     largest = row[0].logit
     size = math.log(sum(level.count for level in row))
     return [
@@ -223,7 +226,7 @@ def bounds(
     """Between which numbers float32 brings the probability of a kept token, level by level."""
     with mp.workdps(60):
         probs = law(row, temperature, counts)
-        deltas = [mp.mpf(d) for d in _margins(row, temperature)]
+        deltas = [mp.mpf(d) for d in margins(row, temperature)]
         factor = mp.mpf("1.01") * (2 * sum(level.count for level in row) + 16) * ROUNDING
         light = [n * p * mp.exp(-d) for n, p, d in zip(counts, probs, deltas, strict=True)]
         heavy = [n * p * mp.exp(d) for n, p, d in zip(counts, probs, deltas, strict=True)]
@@ -304,10 +307,10 @@ def _kept(
         # Where min-p stands among the cuts matters for top-p alone: the largest is never cut.
         survives = [True] * len(row)
         if "min_p" in settings:
-            share, margins = settings["min_p"], _margins(row, temperature)
+            share, off = settings["min_p"], margins(row, temperature)
             survives = [
                 _reaches(p / probs[0], share, 16 * ROUNDING + 2 * d, above)
-                for p, d in zip(probs, margins, strict=True)
+                for p, d in zip(probs, off, strict=True)
             ]
         if "typical_p" in settings:
             counts = _typical(probs, counts, settings["typical_p"])
@@ -364,7 +367,9 @@ def _typical(probs: list[Any], counts: list[int], mass: float) -> list[int]:
     probs = [p / total for p in probs]
     entropy = -mp.fsum(n * p * mp.log(p) for n, p in zip(counts, probs, strict=True) if n)
     order = sorted(
-        (abs(-mp.log(p) - entropy), i) for i, (n, p) in enumerate(zip(counts, probs, strict=True)) if n
+        (abs(-mp.log(p) - entropy), i)
+        for i, (n, p) in enumerate(zip(counts, probs, strict=True))
+        if n
     )
     kept, reached = [0] * len(counts), mp.mpf(0)
     for (distance, i), after in itertools.zip_longest(order, order[1:]):
@@ -393,7 +398,7 @@ def _top_p(
     size = sum(level.count for level in row)
     spread = mp.fsum(
         level.count * p * (2 * math.expm1(min(d, 700)))
-        for level, p, d in zip(row, probs, _margins(row, temperature), strict=True)
+        for level, p, d in zip(row, probs, margins(row, temperature), strict=True)
     )
     near = (2 * size + 16) * ROUNDING + spread
     kept, before = [0] * len(row), mp.mpf(0)
@@ -505,7 +510,7 @@ def answers(row: Row, settings: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def count_interval(n: int, p: float, tail: float) -> tuple[int, int]:
-    """Counts of a binomial outside of which lies at most ``tail`` on either side.
+    """Find the counts of a binomial outside of which lies at most ``tail`` on either side.
 
     Examples
     --------

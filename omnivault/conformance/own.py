@@ -73,7 +73,8 @@ def _softmax(logits: Sequence[float], settings: Mapping[str, Any]) -> Tensor:
     temperature = settings.get("temperature", 1.0)
     if temperature <= 0:
         raise ValueError(f"a softmax needs T > 0, got {temperature}")
-    return (torch.tensor(logits) / temperature).softmax(-1)
+    probs: Tensor = (torch.tensor(logits) / temperature).softmax(-1)
+    return probs
 
 
 def _multinomial(

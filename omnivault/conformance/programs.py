@@ -53,9 +53,29 @@ class Program:
         self._process: subprocess.Popen[str] | None = None
         self._errors: IO[str] | None = None
 
-    def hello(self) -> None:
-        """Start the program and ask who it is."""
-        answer = self._ask({"do": "hello"})
+    def hello(self, seconds: float = 60.0) -> None:
+        """Start the program and ask who it is; end it if it takes longer than that."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.stop()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            self._introduced(self._ask({"do": "hello"}))
+        except ProtocolError:
+            self.stop()
+            if not late.is_set():
+                raise
+            raise ProtocolError(
+                f"{self.command[0]} did not answer to hello within {seconds:g} s"
+            ) from None
+        finally:
+            timer.cancel()
+
+    def _introduced(self, answer: Mapping[str, Any]) -> None:
         wrong = [key for key in ("name", "dials", "can") if key not in answer]
         if wrong:
             raise ProtocolError(
@@ -69,21 +89,6 @@ class Program:
             raise ProtocolError(
                 f'"can" must name some of {", ".join(QUESTIONS)}, got {shown(self.can)}'
             )
-
-    def hello_within(self, seconds: float) -> None:
-        """Start the program and ask who it is; end it if that takes too long."""
-        timer = threading.Timer(seconds, self.stop)
-        timer.start()
-        try:
-            self.hello()
-        except ProtocolError as error:
-            if not timer.is_alive():
-                raise ProtocolError(
-                    f"{self.command[0]} did not answer to hello within {seconds:g} s"
-                ) from None
-            raise error
-        finally:
-            timer.cancel()
 
     def __getattr__(self, name: str) -> Any:
         # Only what the program can: `check` looks for the methods that an adapter has.
@@ -118,6 +123,7 @@ class Program:
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         process = self._process or self._start()
+        errors = self._errors
         assert process.stdin is not None
         assert process.stdout is not None
         line = ""
@@ -127,7 +133,9 @@ class Program:
             process.stdin.flush()
             line = process.stdout.readline()
         if not line:
-            raise ProtocolError(f"the program ended without an answer{self._last_words()}")
+            raise ProtocolError(
+                f"the program ended without an answer{self._last_words(process, errors)}"
+            )
         try:
             answer = json.loads(line)
         except ValueError:
@@ -145,7 +153,7 @@ class Program:
         return answer
 
     def _start(self) -> subprocess.Popen[str]:
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (see stop)
         try:
             self._process = subprocess.Popen(
                 self.command,
@@ -160,10 +168,9 @@ class Program:
             raise ProtocolError(f"{self.command[0]} does not start: {error.strerror}") from None
         return self._process
 
-    def _last_words(self) -> str:
-        """How the program ended, and its last line on stderr."""
-        process, errors = self._process, self._errors
-        if process is None or errors is None:  # stopped in the meantime
+    def _last_words(self, process: subprocess.Popen[str], errors: IO[str] | None) -> str:
+        """How the program ended, and its last line on stderr; nothing if it was ended here."""
+        if self._process is not process or errors is None:
             return ""
         try:
             ended = f"exit code {process.wait(1)}"

@@ -173,10 +173,13 @@ def _smallest(result: Result) -> list[str]:
 
 
 def _asked(result: Result) -> list[str]:
-    tokens, dials = result.weight
+    tokens = result.weight[0]
     told = [
         ("why", result.why),
-        ("logits", f"{result.logits} ({tokens} token{'s' * (tokens != 1)})" if result.logits else ""),
+        (
+            "logits",
+            f"{result.logits} ({tokens} token{'s' * (tokens != 1)})" if result.logits else "",
+        ),
         ("settings", ", ".join(f"{k} = {v}" for k, v in result.settings.items()) or "none"),
         ("expected", result.expected),
         ("got", result.got),

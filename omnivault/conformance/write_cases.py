@@ -7,16 +7,18 @@ model: ``python -m omnivault.conformance.write_cases --model`` prints them anew.
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mpmath import mp
 
 from omnivault.conformance import exact
 
@@ -215,7 +217,12 @@ def definitions() -> list[dict[str, Any]]:
     # top-k.
     case("top-k-one", "top-k 1 is the best token.", D, top_k=1)
     case("top-k-two", "The two best, renormalized.", D, top_k=2)
-    case("top-k-permuted", "The two best, wherever they stand.", _row(0, 1.5, -1, 1.25, 0.75), top_k=2)
+    case(
+        "top-k-permuted",
+        "The two best, wherever they stand.",
+        _row(0, 1.5, -1, 1.25, 0.75),
+        top_k=2,
+    )
     case(
         "top-k-temperature",
         "top-k commutes with T: the same three at any temperature, with the law of T.",
@@ -233,7 +240,12 @@ def definitions() -> list[dict[str, Any]]:
 
     # top-p.
     case("top-p", "The nucleus: the token that crosses p is kept.", D, top_p=0.8)
-    case("top-p-permuted", "The nucleus, wherever it stands.", _row(0, 1.5, -1, 1.25, 0.75), top_p=0.8)
+    case(
+        "top-p-permuted",
+        "The nucleus, wherever it stands.",
+        _row(0, 1.5, -1, 1.25, 0.75),
+        top_p=0.8,
+    )
     case("top-p-tiny", "However small p is, the best token stays.", D, top_p=1e-6)
     case("top-p-nearly-one", "p = 0.999 still keeps every token here.", D, top_p=0.999)
     case("top-p-one", "p = 1 is off.", D, top_p=1.0)
@@ -243,7 +255,9 @@ def definitions() -> list[dict[str, Any]]:
         ([[0, 4]], {"top-p zero": ["off"]}),
     ]
     found["refusal"] = {"top-p zero": ["refused"]}
-    case("top-p-exact", "Half of two equal tokens is reached exactly by one.", _row(0, 0), top_p=0.5)
+    case(
+        "top-p-exact", "Half of two equal tokens is reached exactly by one.", _row(0, 0), top_p=0.5
+    )
     case(
         "top-p-exact-four",
         "Half of four equal tokens is reached exactly by two; two more are ruled out.",
@@ -291,16 +305,40 @@ def definitions() -> list[dict[str, Any]]:
     case("min-p", "Tokens at least p times as likely as the best.", D, min_p=0.3)
     case("min-p-permuted", "Wherever they stand.", _row(0, 1.5, -1, 1.25, 0.75), min_p=0.3)
     case("min-p-zero", "min-p 0 is off.", D, min_p=0.0)
-    found = case("min-p-one", "min-p 1 keeps the best tokens, all that tie.", _row(1, 0, 1), min_p=1.0)
+    found = case(
+        "min-p-one", "min-p 1 keeps the best tokens, all that tie.", _row(1, 0, 1), min_p=1.0
+    )
     found["refusal"] = {"min-p one": ["refused"]}
     case("min-p-rounded-border", "A ratio of 1/4, up to rounding, and min-p 1/4.", A, min_p=0.25)
-    case("min-p-temperature", "min-p before the division by T or after?", B, temperature=2.0, min_p=0.4)
-    case("min-p-top-p", "min-p before top-p renormalizes; after it, it does not.", B, min_p=0.6, top_p=0.55)
+    case(
+        "min-p-temperature",
+        "min-p before the division by T or after?",
+        B,
+        temperature=2.0,
+        min_p=0.4,
+    )
+    case(
+        "min-p-top-p",
+        "min-p before top-p renormalizes; after it, it does not.",
+        B,
+        min_p=0.6,
+        top_p=0.55,
+    )
     case("min-p-top-k", "min-p and top-k: the smaller set.", D, top_k=4, min_p=0.7)
 
     # The others.
-    case("typical-p", "The tokens of most typical surprise.", _row(2.0, 0.5, 0.25, 0.0, -2.0), typical_p=0.3)
-    case("top-n-sigma", "Logits at most one deviation below the best.", _row(4, 3, 0, 1), top_n_sigma=1.0)
+    case(
+        "typical-p",
+        "The tokens of most typical surprise.",
+        _row(2.0, 0.5, 0.25, 0.0, -2.0),
+        typical_p=0.3,
+    )
+    case(
+        "top-n-sigma",
+        "Logits at most one deviation below the best.",
+        _row(4, 3, 0, 1),
+        top_n_sigma=1.0,
+    )
     case(
         "top-n-sigma-temperature",
         "No temperature changes what top-n-sigma keeps.",
@@ -497,7 +535,7 @@ def _written(definition: Mapping[str, Any]) -> dict[str, Any]:
         comparisons = draws["n"] // 2 if draws["statistic"] == "pairs" else draws["n"]
         draws |= _matches(comparisons, case["answers"][0], case["answers"][0])
         case["draws"] = draws
-    elif all(_can_be_seen(case["answers"], answer, draws["n"] * draws["calls"]) for answer in case["answers"]):
+    elif _draws_tell(case, grouped, draws["n"] * draws["calls"]):
         case["draws"] = draws
         for answer in case["answers"]:
             answer |= _counts(answer, draws["n"] * draws["calls"], definition.get("cells"))
@@ -510,7 +548,10 @@ def _of_hand(
     """Answer with this kept set; greedy answers have the law of equal logits, at any T."""
     tokens = {t for first, last in kept for t in range(first, last + 1)}
     rows = [
-        exact.Level(level.logit, tuple((t, t) for a, b in level.ranges for t in range(a, b + 1) if t in tokens))
+        exact.Level(
+            level.logit,
+            tuple((t, t) for a, b in level.ranges for t in range(a, b + 1) if t in tokens),
+        )
         for level in grouped
     ]
     chosen = [level for level in rows if level.ranges]
@@ -536,24 +577,30 @@ def _probs(answer: Mapping[str, Any]) -> list[tuple[Any, Fraction, int]]:
     ]
 
 
-def _can_be_seen(
-    answers: Sequence[Mapping[str, Any]], answer: Mapping[str, Any], n: int
-) -> bool:
-    """Whether draws tell this answer from the others, and from what float32 makes of it.
+def _draws_tell(case: Mapping[str, Any], grouped: Sequence[exact.Level], n: int) -> bool:
+    """Whether draws tell the answers from one another, and from what rounding makes of them.
 
-    A token in which two answers differ is drawn, but for a chance of e^-40; and rounding moves no
-    count by more than half of its standard deviation.
+    A token in which two answers differ is drawn, but for a chance of e^-40. And rounding in float32
+    moves no count by more than its standard deviation: the odds of a cell by a factor within
+    exp(±2δ), so a probability q by q (1 - q) (exp(2δ) - 1) at most. Sums are not counted here: one
+    that loses tokens is what draws are asked for.
     """
-    if len(answers) > 1 and not all(n * p > 40 for _, p, _ in _probs(answer)):
-        return False
-    return all(
-        n * count * (part["high"] - part["low"]) <= math.sqrt(n * count * p * (1 - min(p, 1))) + 1
-        for part, (_, p, count) in zip(answer["probs"], _probs(answer), strict=True)
-    )
+    answers = case["answers"]
+    if len(answers) > 1:
+        return all(n * p > 40 for answer in answers for _, p, _ in _probs(answer))
+    temperature = case["settings"].get("temperature", 1.0)
+    if temperature <= 0:
+        return True  # one token, or tokens that tie
+    gap = {
+        level.ranges[0][0]: d
+        for level, d in zip(grouped, exact.margins(grouped, temperature), strict=True)
+    }
+    counted = [gap[tokens[0][0]] for tokens, p, count in _probs(answers[0]) if n * count * p >= 1]
+    return math.sqrt(n / 4) * math.expm1(2 * max(counted)) <= 1
 
 
 def _counts(answer: Mapping[str, Any], n: int, cells: Any) -> dict[str, Any]:
-    parts = [
+    parts: list[tuple[Any, Fraction]] = [
         part
         for tokens, p, count in _probs(answer)
         for part in (
@@ -566,7 +613,7 @@ def _counts(answer: Mapping[str, Any], n: int, cells: Any) -> dict[str, Any]:
         parts = [
             (
                 cell,
-                sum(
+                _mass(
                     p * _common(cell[0], [first, last])
                     for tokens, p, _ in _probs(answer)
                     for first, last in tokens
@@ -579,15 +626,15 @@ def _counts(answer: Mapping[str, Any], n: int, cells: Any) -> dict[str, Any]:
         rare = [part for part in parts if n * part[1] < 20]
         if len(rare) > 1:
             parts = [part for part in parts if n * part[1] >= 20]
-            parts.append(([r for tokens, _ in rare for r in tokens], sum(p for _, p in rare)))
-    total = sum(p for _, p in parts)
+            parts.append(([r for tokens, _ in rare for r in tokens], _mass(p for _, p in rare)))
+    total = _mass(p for _, p in parts)
     parts = [(tokens, p / total) for tokens, p in parts]
     if len(parts) == 1:
         intervals = [(n, n)]
     else:
         tail = TAIL / (2 * len(parts))
         intervals = [exact.count_interval(n, float(p), tail) for _, p in parts]
-    probs = [exact.mp.mpf(p.numerator) / p.denominator for _, p in parts]
+    probs = [mp.mpf(p.numerator) / p.denominator for _, p in parts]
     return {
         "counts": [
             {"tokens": tokens, "low": low, "high": high}
@@ -597,13 +644,18 @@ def _counts(answer: Mapping[str, Any], n: int, cells: Any) -> dict[str, Any]:
     }
 
 
+def _mass(parts: Iterable[Fraction]) -> Fraction:
+    return sum(parts, start=Fraction(0))
+
+
 def _is_tied(answer: Mapping[str, Any], tokens: Any) -> bool:
     return "tied" in answer and bool(answer["tied"]["of"] == tokens)
 
 
 def _common(cell: Sequence[int], tokens: Sequence[int]) -> int:
     first, last, step = [*cell, 1][:3]
-    return len(set(range(first, last + 1, step)) & set(range(tokens[0], tokens[1] + 1)))
+    steps = range(first, last + 1, step)
+    return bisect.bisect_right(steps, tokens[1]) - bisect.bisect_left(steps, tokens[0])
 
 
 def _matches(n: int, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -616,8 +668,8 @@ def _matches(n: int, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[s
         for c, d in others
     )
     low, high = exact.count_interval(n, float(chance), TAIL / 2)
-    with exact.mp.workdps(40):
-        p = exact.mp.mpf(chance.numerator) / chance.denominator
+    with mp.workdps(40):
+        p = mp.mpf(chance.numerator) / chance.denominator
         outside = exact.chance_outside(n, [p, 1 - p], [(low, high), (n - high, n - low)])
     return {"matches": [low, high], "false_alarm": _up(outside)}
 

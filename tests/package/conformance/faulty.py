@@ -383,9 +383,7 @@ FAULTS: dict[str, Fault] = {
     "a nucleus by an upper bound": Fault(changed(top_p=upper_bound), "size-65-top-p", "probs"),
     "strict min-p": Fault(changed(min_p=strict_min_p), "min-p-one", "probs"),
     "min-p of one": Fault(changed(min_p=min_p_of_one), "min-p", "probs"),
-    "top-k one too many": Fault(
-        changed(top_k=lambda z, k: top_k(z, k + 1)), "top-k-one", "probs"
-    ),
+    "top-k one too many": Fault(changed(top_k=lambda z, k: top_k(z, k + 1)), "top-k-one", "probs"),
     "top-k of the first tokens": Fault(
         changed(top_k=lambda z, k: keep(z, np.arange(k))), "top-k-permuted", "probs"
     ),
@@ -399,14 +397,14 @@ FAULTS: dict[str, Fault] = {
         changed(top_k=not_renormalized), "top-k-temperature", "probs"
     ),
     "renormalization forgotten": Fault(_Forgets(), "top-k-two", "probs"),
-    "temperature ignored": Fault(
-        changed(temperature=lambda z, t: z), "temperature-half", "probs"
-    ),
+    "temperature ignored": Fault(changed(temperature=lambda z, t: z), "temperature-half", "probs"),
     "temperature multiplied": Fault(
         changed(temperature=lambda z, t: z * t), "temperature-half", "probs"
     ),
     "temperature after the softmax": Fault(
-        changed(temperature=lambda z, t: np.log(softmax(z) ** 2) / 2 / t + 1e-3 * np.arange(len(z))),
+        changed(
+            temperature=lambda z, t: np.log(softmax(z) ** 2) / 2 / t + 1e-3 * np.arange(len(z))
+        ),
         "temperature-two",
         "probs",
     ),
@@ -421,9 +419,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "no shift": Fault(changed(softmax=unshifted), "far-above-zero", "probs"),
     "half precision": Fault(changed(softmax=half("float16")), "float16-logits", "probs"),
-    "bfloat16": Fault(
-        changed(softmax=half("bfloat16")), "bfloat16-logits-temperature", "probs"
-    ),
+    "bfloat16": Fault(changed(softmax=half("bfloat16")), "bfloat16-logits-temperature", "probs"),
     # Only draws show it.
     "float32 cumulative sums": Fault(changed(draw=float32_sums), "far-tail", "draw"),
     "a uniform of 24 bits": Fault(changed(draw=uniform_of(24)), "fine-tail", "draw"),

@@ -125,7 +125,7 @@ def test_every_probability_lies_within_its_limits() -> None:
         for answer in case["answers"]:
             for part in answer["probs"]:
                 assert part["low"] <= float(part["p"]) <= part["high"], case["name"]
-                wide = 0.3 if case["settings"].get("temperature", 1) == 1e-6 else 0.02
+                wide = 0.3 if case["settings"].get("temperature", 1) == 1e-6 else 0.03
                 assert part["high"] - part["low"] < wide, case["name"]
 
 
@@ -220,13 +220,14 @@ def test_conventions_say_which_answer_is_whose() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["top_p", "min_p"])
-def test_a_near_border_admits_both_sides_and_tells_nothing(text: str) -> None:
-    row = [(float(np.float32(math.log(p))), 1) for p in (0.5, 0.25, 0.25)]
-    found = answers(row[:2] + [(row[2][0] - 1, 1)], {"min_p": 0.5}) if text == "min_p" else answers(
-        row[:1] + [(float(np.float32(math.log(0.3))), 1), (float(np.float32(math.log(0.2))), 1)],
-        {"top_p": 0.5},
-    )
+@pytest.mark.parametrize(
+    ("dial", "probs"), [("top_p", (0.5, 0.3, 0.2)), ("min_p", (0.6, 0.3, 0.1))]
+)
+def test_a_near_border_admits_both_sides_and_tells_nothing(
+    dial: str, probs: tuple[float, ...]
+) -> None:
+    first, second, third = (float(np.float32(math.log(p))) for p in probs)
+    found = answers([(first, 1), (second, 1), (third, 1)], {dial: 0.5})
     assert [answer["kept"] for answer in found] == [[[0, 0]], [[0, 1]]]
     assert all(answer["conventions"] == {} for answer in found)
 

@@ -70,7 +70,7 @@ def test_a_right_sampler_passes_everything_it_is_asked() -> None:
     assert report.exit_code == 0
     assert {result.case for result in report.of("passed")} | {
         result.case for result in report.of("refused")
-    } == {one.name for one in (*SUITE.cases, *SUITE.batches)}
+    } == {one.name for one in SUITE.all}
     assert {result.case for result in report.of("refused")} == {"temperature-negative"}
 
 
@@ -79,12 +79,14 @@ def test_a_right_sampler_passes_everything_it_is_asked() -> None:
 def test_float32_passes_by_every_route(dtype: str, route: str) -> None:
     """Naive sums, one after the other, are the worst that the bound admits."""
 
+    def one_by_one(weights: Any) -> Any:
+        return weights.cumsum(dtype=dtype)[-1]
+
     def probs(logits: Any, settings: Any) -> Any:
         z = np.array(logits, dtype)
         t = z.dtype.type(settings.get("temperature", 1.0))
         if not t > 0:
             raise ValueError("T <= 0")
-        one_by_one = lambda weights: weights.cumsum(dtype=dtype)[-1]  # noqa: E731
         with np.errstate(over="ignore"):
             if route == "divided first":
                 y = z / t
