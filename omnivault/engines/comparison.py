@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ def compare(
     to: str = "transformers",
     with_defaults: bool = False,
     intended: bool = False,
+    prompt: Sequence[int] = (),
 ) -> list[Line]:
     """Say for every dialect which law it draws a row's next token from.
 
@@ -59,6 +60,8 @@ def compare(
         Also let the defaults of each engine act, as in a call that says no more than the settings.
     intended
         As the engines document themselves, without their faults.
+    prompt
+        Token indices that stand before, for ``repetition_penalty``.
 
     Returns
     -------
@@ -79,14 +82,15 @@ def compare(
     >>> {line.engine: line.kept for line in lines if line.total_variation}
     {'llama-cpp-python': 2, 'llama.cpp': 2, 'mlx-lm': 2, 'node-llama-cpp': 2, 'transformers.js': 4}
     """
-    dialect(to)
+    chosen = dialect(to).name
     known = sorted({name for engine in DIALECTS for name in _names(engine)})
     for name in settings:
         if name not in known:
             raise ValueError(f"no engine has a dial {shown(name)}; there are {', '.join(known)}")
     probs(logits, to)  # a row that has no law is nobody's fault but the caller's
-    laws = {engine: _law(logits, engine, settings, with_defaults, intended) for engine in DIALECTS}
-    other = laws[to][1]
+    how: dict[str, Any] = {"intended": intended, "prompt": prompt}
+    laws = {engine: _law(logits, engine, settings, with_defaults, how) for engine in DIALECTS}
+    other = laws[chosen][1] if to == chosen else _law(logits, to, settings, with_defaults, how)[1]
     return [_line(engine, settings, *laws[engine], other) for engine in DIALECTS]
 
 
@@ -96,13 +100,17 @@ def _names(engine: str) -> tuple[str, ...]:
 
 
 def _law(
-    logits: Tensor, engine: str, settings: Mapping[str, Any], with_defaults: bool, intended: bool
+    logits: Tensor,
+    engine: str,
+    settings: Mapping[str, Any],
+    with_defaults: bool,
+    how: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Tensor | str]:
     names = _names(engine)
     asked = dict(dialect(engine).defaults) if with_defaults else {}
     asked |= {name: value for name, value in settings.items() if name in names}
     try:
-        return asked, probs(logits, engine, intended=intended, **asked)
+        return asked, probs(logits, engine, **how, **asked)
     except ValueError as refused:
         return asked, str(refused)
 

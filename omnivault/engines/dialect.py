@@ -7,6 +7,7 @@ the usual interval mean. What stands there was run, with the version and the way
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Dialect:
     without_effect: tuple[str, ...] = ()
     """Dials that a call may name, and that change nothing."""
     greedy: bool = False
-    """Whether every other dial is ignored, and the largest logit taken."""
+    """Whether temperature and cuts are ignored, and the largest logit taken."""
     order_is_free: bool = False
     """Whether a call may name another order."""
 
@@ -91,6 +92,8 @@ def dialect(name: str, *, intended: bool = False, **options: Any) -> Dialect:
 
     Raises
     ------
+    TypeError
+        An option is neither True nor False.
     ValueError
         There is no such engine, version or option.
 
@@ -104,7 +107,7 @@ def dialect(name: str, *, intended: bool = False, **options: Any) -> Dialect:
     name, _, version = name.partition("==") if isinstance(name, str) else (name, "", "")
     if name not in DIALECTS:
         raise ValueError(f"there is no dialect {shown(name)}; there are {', '.join(DIALECTS)}")
-    data = _read(name)
+    data = copy.deepcopy(_read(name))
     faults = data.get("faults", [])
     if version:
         right = [v for fault in faults for v in fault.get("right", [])]
@@ -116,15 +119,17 @@ def dialect(name: str, *, intended: bool = False, **options: Any) -> Dialect:
             )
         data = data | {"version": version}
         intended = intended or version in right
-    if intended:
-        data = _merged(data, data.get("intended", {}))
     for option, value in options.items():
         if option not in data.get("options", {}):
             known = ", ".join(data.get("options", {})) or "none"
             raise ValueError(f"{name} has no option {shown(option)}; it has: {known}")
+        if not isinstance(value, bool):
+            raise TypeError(f"{option} must be True or False, got {shown(value)}")
         changes = dict(data["options"][option])
-        if bool(value) == changes.pop("when"):
+        if value == changes.pop("when"):
             data = _merged(data, changes)
+    if intended:
+        data = _merged(data, data.get("intended", {}))
     return Dialect(
         name=name,
         version=data["version"],

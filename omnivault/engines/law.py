@@ -1,10 +1,10 @@
 """The law that an engine draws from, given logits and settings in its dialect.
 
 Computed as a float32 engine would if it did not round on the way: logits and probabilities are
-rounded to float32, everything between is in float64, and sums are exact unless the dialect says
-that the engine adds in float32. So borders that float32 numbers meet exactly are met, whatever
-processor computes. Within a rounding of a border an engine may decide otherwise, on one machine
-and not on the next.
+rounded to float32, and everything between is in float64, sums among it unless the dialect says that
+the engine adds in float32. So borders that a few float32 numbers meet exactly are met, whatever
+processor computes. Within a rounding of a border an engine may decide otherwise, on one machine and
+not on the next.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ def probs(
         )
     spoken, settings = read_settings(engine, intended, settings)
     if order is not None:
-        spoken = _in_another_order(spoken, order)
+        spoken = in_another_order(spoken, order)
     z = logits.detach().to("cpu", torch.float32).double()
-    if spoken.greedy:
-        return _only(z, int(z.argmax()))
     penalty = settings.pop("repetition_penalty", 1.0)
     z = _penalized(z, penalty, spoken.rules.get("repetition_penalty", {}), prompt, answer)
+    if spoken.greedy:
+        return _only(z, int(z.argmax()))
     share = settings.pop("xtc_probability", 0.0) if "xtc" in spoken.order else 0.0
     threshold = settings.pop("xtc_threshold", 1.0)
     law = _law(z, spoken, settings) if share < 1 else torch.zeros_like(z)
@@ -137,9 +137,17 @@ def read_settings(
         if name not in plain.dials:
             known = ", ".join([*plain.dials, *plain.options])
             raise ValueError(f"{plain.name} has no dial {shown(name)}; it has {known}")
-    spoken = dialect(engine, intended=intended, **options)
+    set_options = {name: value for name, value in options.items() if value is not None}
+    spoken = dialect(engine, intended=intended, **set_options)
     read = {name: _number(name, value) for name, value in dials.items() if value is not None}
+    for name in UNORDERED & read.keys():
+        _meaning(spoken, name, read[name], 0, read)  # none of them has another one
     return spoken, read
+
+
+UNORDERED = {"repetition_penalty", "xtc_probability", "xtc_threshold"}
+NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
+"""Values at which a dial changes nothing, in every dialect."""
 
 
 def acting(spoken: Dialect, settings: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -151,7 +159,10 @@ def acting(spoken: Dialect, settings: Mapping[str, Any], size: int) -> dict[str,
         meaning = _meaning(spoken, name, value, size, settings)
         if meaning == "unfiltered":
             return {}
-        if meaning != "off":
+        off = (
+            meaning == "off" or meaning == NEUTRAL.get(name) or (name == "top_k" and value >= size)
+        )
+        if not off:
             done[name] = meaning
     return done
 
@@ -159,7 +170,10 @@ def acting(spoken: Dialect, settings: Mapping[str, Any], size: int) -> dict[str,
 def _number(name: str, value: Any) -> float:
     if name == "top_k":
         return check_integer(value, name, 50)
-    return check_number(value, name, 0.9)
+    number = check_number(value, name, 0.9)
+    if math.isinf(number):
+        raise ValueError(f"{name} must be finite, got {number}; leave it out to switch it off")
+    return number
 
 
 def _meaning(
@@ -202,7 +216,8 @@ _COMPARE: dict[str, Any] = {
 }
 
 
-def _in_another_order(spoken: Dialect, order: Sequence[str]) -> Dialect:
+def in_another_order(spoken: Dialect, order: Sequence[str]) -> Dialect:
+    """Return a dialect whose dials act in the order that a call says."""
     if not spoken.order_is_free:
         raise ValueError(f"{spoken.name} has one order, {', '.join(spoken.order)}; leave order out")
     unknown = [part for part in order if part not in spoken.order]
@@ -231,7 +246,7 @@ def _penalized(
     before = [*(prompt if "prompt" in counts else ()), *(answer if "answer" in counts else ())]
     if penalty == 1 or not before:
         return z
-    outside = [token for token in before if not 0 <= token < len(z)]
+    outside = [token for token in before if not 0 <= check_integer(token, "a token", 50) < len(z)]
     if outside:
         raise ValueError(f"tokens must lie in [0, {len(z) - 1}], got {shown(outside[0])}")
     seen = torch.tensor(sorted(set(before[-rule.get("last", len(before)) :])))
@@ -295,18 +310,18 @@ def _overflows(z: Tensor, temperature: float, done: Mapping[str, Any]) -> bool:
 
 def _divided(z: Tensor, temperature: float, spoken: Dialect, done: Mapping[str, Any]) -> Tensor:
     if temperature > 0:
-        return z / temperature
+        return (z - z.max()) / temperature  # shifted, so that a tiny temperature makes no nan
     cut = bool(z.isneginf().any())
     if cut and not (spoken.order[0] == "top_k" and "top_k" in done):
         raise ValueError(
             f"temperature {temperature:g} makes +inf of a logit of -inf, and no law of the row; "
             f"{spoken.name} does not refuse it"
         )
-    return torch.where(z.isfinite(), z / temperature, -torch.inf)
+    return torch.where(z.isfinite(), (z - z[z.isfinite()].min()) / temperature, -torch.inf)
 
 
 def _float32_probs(z: Tensor) -> Tensor:
-    """Probabilities rounded to float32; as float64, in which their sums are exact."""
+    """Probabilities rounded to float32; as float64, in which sums of few of them are exact."""
     return z.softmax(-1).float().double()
 
 

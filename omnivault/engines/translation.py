@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from omnivault._checks import check_rows
 from omnivault.engines.dialect import Dialect, dialect
-from omnivault.engines.law import acting, probs, read_settings
+from omnivault.engines.law import acting, in_another_order, probs, read_settings
 
 __all__ = ["NoTranslationError", "Translation", "translate"]
 
@@ -19,6 +20,8 @@ MASSES = ("top_p", "typical_p", "xtc")
 """Cuts that read probabilities, not their quotients: the temperature before them matters."""
 QUOTIENTS = ("top_k", "min_p")
 """Cuts that keep the same tokens wherever they stand among cuts that keep the most probable one."""
+TAKE_THE_BEST = ("typical_p", "xtc")
+"""Cuts that may rule out the most probable token."""
 ANY_SIZE = 2**31
 
 
@@ -40,7 +43,7 @@ class Translation:
     call: Mapping[str, Any]
     """What to send: the engine's own names, with every other dial switched off."""
     conventions: tuple[str, ...]
-    """Where the engines may still part: at ties, and where a border is met exactly."""
+    """Where the engines may still part: at ties, where a border is met exactly, at a fault."""
     total_variation: float | None
     """How far the two laws are apart on the row that was given; None without one."""
 
@@ -53,13 +56,14 @@ def translate(
     Without ``logits`` the laws are the same at every row in which no tokens tie at a border and no
     border is met exactly; there the conventions that are listed decide. Top-k and the temperature
     stay as they are. A min-p of m before the division by T is one of :math:`m^{1/T}` after it. For
-    top-p on the other side of the division there is no such value.
+    top-p on the other side of the division there is no such value; but where the target lets a call
+    choose the order of the dials, its order becomes that of the source.
 
     Parameters
     ----------
     settings
-        Dials by name, as for :func:`omnivault.engines.probs`. A dial that is not named is off; for
-        a call that relies on defaults, give ``defaults(source) | settings``.
+        Dials by name, as for :func:`omnivault.engines.probs`, ``order`` among them. A dial that is
+        not named is off; for a call that relies on defaults, give ``defaults(source) | settings``.
     source, target
         Names of dialects.
     logits
@@ -75,10 +79,10 @@ def translate(
     Raises
     ------
     NoTranslationError
-        A dial has no translation; the message says which, and why. With ``logits`` only for a
-        temperature or a penalty.
-    ValueError
-        As :func:`omnivault.engines.probs`, for the source.
+        A dial has no translation; the message says which, and why. With ``logits`` only if it is a
+        temperature, a penalty or a mixture.
+    TypeError, ValueError
+        As :func:`omnivault.engines.probs`.
 
     Notes
     -----
@@ -90,34 +94,49 @@ def translate(
     >>> hot = {"temperature": 2.0, "min_p": 0.25}
     >>> translate(hot, "llama.cpp", "vllm").settings
     {'temperature': 2.0, 'min_p': 0.5}
-    >>> translate(
-    ...     {"temperature": 2.0, "top_p": 0.65}, "llama.cpp", "vllm"
-    ... )  # doctest: +ELLIPSIS
+    >>> hot = {"temperature": 2.0, "top_p": 0.65}
+    >>> translate(hot, "llama.cpp", "exllamav3").settings
+    {'temperature': 2.0, 'top_p': 0.65, 'temp_last': True}
+    >>> translate(hot, "llama.cpp", "vllm")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     omnivault.engines.translation.NoTranslationError: top_p = 0.65 has no translation from ...
     >>> row = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
-    >>> found = translate({"temperature": 2.0, "top_p": 0.65}, "llama.cpp", "vllm", logits=row)
+    >>> found = translate(hot, "llama.cpp", "vllm", logits=row)
     >>> found.settings, found.total_variation < 1e-7
     ({'temperature': 2.0, 'top_p': 0.5}, True)
     """
+    if logits is not None:
+        check_rows(logits)
     size = ANY_SIZE if logits is None else logits.shape[-1]
-    spoken, dials = read_settings(source, False, settings)
+    order = settings.get("order")
+    spoken, dials = read_settings(
+        source, False, {name: value for name, value in settings.items() if name != "order"}
+    )
+    if order is not None:
+        spoken = in_another_order(spoken, order)
     into = dialect(target)
     penalty = dials.pop("repetition_penalty", 1.0)
-    done = {"temperature": "greedy"} if spoken.greedy else acting(spoken, _xtc(dials), size)
-    translated = _penalty(penalty, spoken, into)
-    if _is_greedy(done):
-        translated |= _greedy(into)
+    share = dials.pop("xtc_probability", 0.0)
+    threshold = dials.pop("xtc_threshold", 1.0)
+    done: dict[str, Any] = {"temperature": "greedy"}
+    if not spoken.greedy:
+        done = acting(spoken, dials | ({"xtc": threshold} if share else {}), size)
+    if source == target:
+        translated = dict(settings)
     else:
-        temperature = _temperature(done, spoken, into, size)
-        try:
-            _check_order(done, spoken, into, temperature)
-            translated |= _cuts(done, spoken, into, temperature, size)
-        except NoTranslationError:
-            if logits is None:
-                raise
-            law = probs(logits, source, **settings)
-            translated |= _nearest(law, logits, done, spoken, into, temperature)
+        translated = _penalty(penalty, spoken, into)
+        if _is_greedy(done, spoken, into):
+            translated |= _greedy(into)
+        else:
+            found = _exact(done, spoken, into, size)
+            if isinstance(found, NoTranslationError):
+                if logits is None or found.dial in ("temperature", "repetition_penalty"):
+                    raise found
+                law = probs(logits, source, **settings)
+                found = _nearest(law, logits, done, spoken, into)
+            translated |= found
+        if 0 < share < 1 and "xtc_probability" in translated:
+            translated["xtc_probability"] = share
     distance = None
     if logits is not None:
         laws = probs(logits, source, **settings), probs(logits, target, **translated)
@@ -128,19 +147,6 @@ def translate(
         conventions=_conventions(done, spoken, into),
         total_variation=distance,
     )
-
-
-def _xtc(dials: Mapping[str, float]) -> dict[str, Any]:
-    """Return the dials with XTC's two as one."""
-    made = {name: value for name, value in dials.items() if not name.startswith("xtc")}
-    if share := dials.get("xtc_probability", 0.0):
-        made["xtc"] = dials.get("xtc_threshold", 1.0)
-        if share < 1:
-            raise NoTranslationError(
-                "xtc_probability",
-                f"xtc_probability = {share:g} mixes two laws; translate those of 0 and 1",
-            )
-    return made
 
 
 def _penalty(penalty: float, spoken: Dialect, into: Dialect) -> dict[str, Any]:
@@ -163,8 +169,22 @@ def _counts(rule: Mapping[str, Any] | None) -> str:
     return counted + (f", of both the last {rule['last']} tokens" if "last" in rule else "")
 
 
-def _is_greedy(done: Mapping[str, Any]) -> bool:
-    return "greedy" in done.values() or "best" in done.values() or done.get("top_k") == 1
+def _is_greedy(done: Mapping[str, Any], spoken: Dialect, into: Dialect) -> bool:
+    """Whether the most probable token is taken; raise if it is another one."""
+    by = [name for name, value in done.items() if value in ("greedy", "best")]
+    by += [name for name, value in (("top_k", 1), ("min_p", 1.0)) if done.get(name) == value]
+    words = [value for value in done.values() if value in ("token 0", "last token")]
+    removed = [
+        name
+        for name in TAKE_THE_BEST
+        if by and name in done and spoken.order.index(name) < spoken.order.index(by[0])
+    ]
+    if words or removed:
+        why = f"it takes {words[0]}" if words else f"{removed[0]} may have ruled out the best token"
+        raise NoTranslationError(
+            "temperature", f"{spoken.name} has no translation to {into.name}: {why}"
+        )
+    return bool(by)
 
 
 def _greedy(into: Dialect) -> dict[str, Any]:
@@ -174,37 +194,50 @@ def _greedy(into: Dialect) -> dict[str, Any]:
     return {"temperature": 0.0} if cold == {"temperature": "greedy"} else {"top_k": 1}
 
 
-def _temperature(done: Mapping[str, Any], spoken: Dialect, into: Dialect, size: int) -> float:
-    value = done.get("temperature", 1.0)
-    why = f"in {spoken.name} it is {value}"
-    if not isinstance(value, str):
+def _exact(
+    done: Mapping[str, Any], spoken: Dialect, into: Dialect, size: int
+) -> dict[str, Any] | NoTranslationError:
+    """Return settings with the same law at every row, in some order that the target has."""
+    first: NoTranslationError | None = None
+    for ordered, extra in _orders(spoken, into):
         try:
-            if acting(into, {"temperature": value}, size) == {"temperature": value}:
-                return float(value)
-            why = f"{into.name} makes another one of it"
-        except ValueError as refused:
-            why = str(refused)
-    raise NoTranslationError(
-        "temperature", f"the temperature has no translation to {into.name}: {why}"
-    )
+            _check_order(done, spoken, ordered, size)
+            return _cuts(done, spoken, ordered, size) | extra
+        except NoTranslationError as error:
+            first = first or error
+    assert first is not None
+    return first
 
 
-def _check_order(
-    done: Mapping[str, Any], spoken: Dialect, into: Dialect, temperature: float
-) -> None:
+def _orders(spoken: Dialect, into: Dialect) -> Iterator[tuple[Dialect, dict[str, Any]]]:
+    yield into, {}
+    for option, changes in into.options.items():
+        if "order" in changes:
+            yield dialect(into.name, **{option: changes["when"]}), {option: changes["when"]}
+    if into.order_is_free:
+        order = tuple(part for part in spoken.order if part in into.order)
+        yield replace(into, order=order), {"order": order}
+
+
+def _check_order(done: Mapping[str, Any], spoken: Dialect, into: Dialect, size: int) -> None:
     for name in done:
         if name not in into.order and name != "temperature":
             without = name in into.without_effect
             why = f"in {into.name} it has no effect" if without else f"{into.name} does not have it"
             raise _no_translation(name, done, spoken, into, why)
-    for name in [name for name in MASSES if name in done and temperature != 1]:
+    faulty = spoken.rules.get("top_p", {}).get("fault") and size > 64
+    if faulty and "top_p" in done and "top_k" not in done:
+        why = f"what {spoken.name} {spoken.version} keeps without a top-k has no definition"
+        raise _no_translation("top_p", done, spoken, into, why)
+    divides = _temperature(done, spoken, into, size) != 1
+    for name in [name for name in MASSES if name in done and divides]:
         last = _place(spoken, name) < _place(spoken, "temperature")
         if last != (_place(into, name) < _place(into, "temperature")):
             sides = ("after", "before") if last else ("before", "after")
             why = f"{spoken.name} divides by the temperature {sides[0]} it, {into.name} {sides[1]}"
             raise _no_translation(name, done, spoken, into, why)
     for one, other in combinations([name for name in done if name != "temperature"], 2):
-        if one in QUOTIENTS and other in QUOTIENTS and not {"typical_p", "xtc"} & set(done):
+        if one in QUOTIENTS and other in QUOTIENTS and not {*TAKE_THE_BEST} & set(done):
             continue
         first = _place(spoken, one) < _place(spoken, other)
         if first != (_place(into, one) < _place(into, other)):
@@ -213,6 +246,21 @@ def _check_order(
             sides = ("before", "after") if first else ("after", "before")
             why = f"{beside} cuts {sides[0]} it in {spoken.name}, {sides[1]} it in {into.name}"
             raise _no_translation(name, done, spoken, into, why)
+
+
+def _temperature(done: Mapping[str, Any], spoken: Dialect, into: Dialect, size: int) -> float:
+    value = done.get("temperature", 1.0)
+    why = f"in {spoken.name} it is {value}"
+    if not isinstance(value, str):
+        try:
+            if acting(into, {"temperature": value}, size).get("temperature", 1.0) == value:
+                return float(value)
+            why = f"{into.name} makes another one of it"
+        except ValueError as refused:
+            why = str(refused)
+    raise NoTranslationError(
+        "temperature", f"the temperature has no translation to {into.name}: {why}"
+    )
 
 
 def _no_translation(
@@ -229,10 +277,9 @@ def _place(spoken: Dialect, name: str) -> int:
     return spoken.order.index(name)
 
 
-def _cuts(
-    done: Mapping[str, Any], spoken: Dialect, into: Dialect, temperature: float, size: int
-) -> dict[str, Any]:
+def _cuts(done: Mapping[str, Any], spoken: Dialect, into: Dialect, size: int) -> dict[str, Any]:
     """Return what the target is to be told, for those cuts that it has."""
+    temperature = _temperature(done, spoken, into, size)
     made: dict[str, Any] = {} if temperature == 1 else {"temperature": temperature}
     for name in spoken.order:
         if name not in done or name == "temperature" or name not in into.order:
@@ -251,35 +298,48 @@ def _cuts(
         except ValueError as refused:
             raise _no_translation(name, done, spoken, into, str(refused)) from None
         made[name] = value
+    if "top_p" in made:
+        made |= _behind_which_there_is_no_fault(made, done, spoken, into, size)
     return made
 
 
+def _behind_which_there_is_no_fault(
+    made: Mapping[str, Any], done: Mapping[str, Any], spoken: Dialect, into: Dialect, size: int
+) -> dict[str, Any]:
+    """Return the top-k that keeps everything, where a top-p of the target needs one."""
+    if not into.rules["top_p"].get("fault") or "top_k" in made or size <= 64:
+        return {}
+    if size == ANY_SIZE:
+        why = f"{into.name} {into.version} needs a top-k beside it, at most that of the vocabulary"
+        raise _no_translation("top_p", done, spoken, into, why)
+    return {"top_k": size}
+
+
 def _nearest(
-    law: Tensor,
-    logits: Tensor,
-    done: Mapping[str, Any],
-    spoken: Dialect,
-    into: Dialect,
-    temperature: float,
+    law: Tensor, logits: Tensor, done: Mapping[str, Any], spoken: Dialect, into: Dialect
 ) -> dict[str, Any]:
     """Keep as many of the most probable tokens as bring the target nearest to the law."""
+    size = len(logits)
     free = "top_p" if "top_p" in into.order else "top_k"
-    others = {name: value for name, value in done.items() if name in QUOTIENTS and name != free}
-    made = _cuts(others | {"temperature": temperature}, spoken, into, temperature, len(logits))
+    others = {n: v for n, v in done.items() if n in (*QUOTIENTS, "temperature") and n != free}
+    made = _cuts(others, spoken, into, size)
+    if free == "top_p":
+        with_top_p = made | {"top_p": 0.5}
+        made |= _behind_which_there_is_no_fault(with_top_p, with_top_p, spoken, into, size)
     target = probs(logits, into.name, **made)
     order = target.sort(descending=True, stable=True)
     weights = order.values[: int((target > 0).sum())]
-    source = law[order.indices[: len(weights)]]
-    counts = _closest(source, weights)
-    if free == "top_k":
-        return made | {"top_k": counts}
-    if counts == len(weights):
-        return made
-    first = into.order[: _place(into, "top_p")]
-    seen = probs(logits, into.name, **{name: made[name] for name in first if name in made})
-    sums = seen.sort(descending=True, stable=True).values.cumsum(-1)
-    low = sums[counts - 2].item() if counts > 1 else 0.0
-    return made | {"top_p": _short(low, sums[counts - 1].item())}
+    best = _closest(law[order.indices[: len(weights)]], weights)
+    # Tokens that tie may be kept together alone.
+    tied = weights == weights[best - 1]
+    counts = {best, int((weights > weights[best - 1]).sum()), best + int(tied[best:].sum())}
+    candidates = [
+        made | _keeping(count, logits, made, into, free, len(weights)) for count in counts if count
+    ]
+    distances = [
+        (law - probs(logits, into.name, **settings)).abs().sum().item() for settings in candidates
+    ]
+    return candidates[distances.index(min(distances))]
 
 
 def _closest(source: Tensor, weights: Tensor) -> int:
@@ -288,7 +348,22 @@ def _closest(source: Tensor, weights: Tensor) -> int:
     shared = torch.where(source > 0, weights, 0.0)
     multiple = source.sum() / shared.sum()
     overlap = shared.cumsum(-1) * torch.minimum(multiple, 1 / weights.cumsum(-1))
-    return int(overlap.argmax()) + 1
+    return int(overlap.nan_to_num().argmax()) + 1
+
+
+def _keeping(
+    count: int, logits: Tensor, made: Mapping[str, Any], into: Dialect, free: str, most: int
+) -> dict[str, Any]:
+    """Return the value of the free dial with which so many tokens are kept."""
+    if free == "top_k":
+        return {"top_k": count}
+    if count == most:
+        return {}
+    before = into.order[: _place(into, "top_p")]
+    seen = probs(logits, into.name, **{name: made[name] for name in before if name in made})
+    sums = seen.sort(descending=True, stable=True).values.cumsum(-1)
+    low = sums[count - 2].item() if count > 1 else 0.0
+    return {"top_p": _short(low, sums[count - 1].item())}
 
 
 def _short(low: float, high: float) -> float:
@@ -301,10 +376,9 @@ def _short(low: float, high: float) -> float:
 
 
 def _call(settings: Mapping[str, Any], into: Dialect) -> dict[str, Any]:
-    sampled = "do_sample" in into.options and "do_sample" not in settings
-    made = {"do_sample": True} if sampled else {}
     if settings.get("do_sample") is False:
-        return {"do_sample": False}
+        return dict(settings)
+    made = {"do_sample": True} if "do_sample" in into.options else {}
     values = {"temperature": 1.0} | dict(into.off) | dict(settings)
     return made | {into.names.get(name, name): value for name, value in values.items()}
 
@@ -317,6 +391,12 @@ def _conventions(done: Mapping[str, Any], spoken: Dialect, into: Dialect) -> tup
             if None not in rules and rules[0] != rules[1]:
                 told = [f"{d.name} {words[r]}" for d, r in zip((spoken, into), rules, strict=True)]
                 found.append(f"{name}: {', '.join(told)}")
+    if "typical_p" in done:
+        found += [
+            f"typical_p: {d.name} computes a nan where a token is at -inf"
+            for d in (spoken, into)
+            if d.rules.get("typical_p", {}).get("fault") and "typical_p" in d.order
+        ]
     return tuple(found)
 
 

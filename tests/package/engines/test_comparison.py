@@ -12,7 +12,7 @@ from omnivault.engines import DIALECTS, compare, kept, probs
 from omnivault.engines.__main__ import main
 
 B = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
-NUMBERS = [str(x) for x in B.tolist()]
+NUMBERS = "--logits=" + ",".join(str(x) for x in B.tolist())
 
 
 def test_lines_say_what_the_laws_are() -> None:
@@ -78,7 +78,7 @@ def test_rejected(settings: dict[str, Any], message: str) -> None:
 
 
 def test_the_command_compares(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--logits", *NUMBERS, "--temperature", "2", "--top-p", "0.65"]) == 0
+    assert main(["compare", NUMBERS, "--temperature", "2", "--top-p", "0.65"]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert ["llama.cpp", "v0.5.0", "2", "0.691", "0.275"] in lines
@@ -90,22 +90,45 @@ def test_the_command_translates(capsys: pytest.CaptureFixture[str]) -> None:
     hot = ["--temperature", "2", "--min-p", "0.25"]
     assert main(["translate", "llama.cpp", "mlx-lm", *hot]) == 0
     assert capsys.readouterr().out == "temp=2.0, top_k=0, top_p=0.0, min_p=0.25\n"
-    row = ["--logits", *NUMBERS]
-    assert main(["translate", "llama.cpp", "vllm", "--with-defaults", *row]) == 0
+    asked = ["translate", "llama.cpp", "vllm", "--with-defaults", "--top-k", "2"]
+    assert main([*asked, NUMBERS]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("temperature=0.8, top_k=40, top_p=")
+    assert out[0].startswith("temperature=0.8, top_k=2, top_p=")
     assert out[1].startswith("may differ, top_k: llama.cpp keeps as many ")
     assert out[-1] == "total variation on this row: 0.0000"
+    # Without a row one dial has no translation, and the others have.
+    assert main(asked) == 1
+    caught = capsys.readouterr()
+    assert caught.out.startswith(
+        "without top_p: temperature=0.8, top_k=2, top_p=1.0, min_p=0.02364"
+    )
+    assert caught.err.endswith("give --prompt or --logits for the value that is nearest on a row\n")
+    assert main(["translate", "transformers", "vllm", "--with-defaults"]) == 0
+    assert "transformers is greedy unless do_sample is set" in capsys.readouterr().out
+
+
+def test_a_penalty_reads_the_prompt_and_a_row_may_rule_out_tokens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = compare(B, {"repetition_penalty": 2.0}, to="sglang", prompt=[0])
+    apart = {line.engine for line in lines if (line.total_variation or 0) > 0.1}
+    assert apart == {
+        *("ctranslate2", "llama.cpp", "mlx-lm", "node-llama-cpp", "onnxruntime-genai"),
+        *("openvino-genai", "transformers", "transformers.js", "vllm"),
+    }
+    assert main(["compare", "--logits=1,-inf,0.5", "--to", "vllm==0.33.0"]) == 0
+    assert ["vllm", "0.33.0", "2", "0.663", "0.000"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["translate", "llama.cpp", "vllm", "--temperature", "2", "--top-p", "0.5"],
-            "NoTranslationError: top_p = 0.5 has no translation from llama.cpp to vllm: ",
-        ),
-        (["compare", "--logits", "nan"], "ValueError: "),
+        (["translate", "llama.cpp", "vllm2"], "ValueError: there is no dialect 'vllm2'; "),
+        (["translate", "vllm", "vllm==1"], "ValueError: vllm '1' was not run; "),
+        (["compare", "--logits=nan"], "ValueError: "),
+        (["compare", "--logits=one"], "ValueError: "),
         (["compare", ""], "ValueError: "),
     ],
 )

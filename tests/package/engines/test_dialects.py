@@ -66,7 +66,7 @@ def test_what_is_named_is_there(name: str) -> None:
     spoken = dialect(name)
     assert len(set(spoken.order)) == len(spoken.order)
     assert set(spoken.order) <= {*DIALS, "xtc"}
-    assert set(spoken.names) <= set(spoken.dials)
+    assert set(spoken.names) <= {*spoken.dials, "order"}
     assert set(spoken.off) <= set(spoken.dials)
     assert set(spoken.defaults) <= {*spoken.dials, *spoken.options}
     # Of each cut it is known what happens at its border.
@@ -103,6 +103,22 @@ REJECTED = {
     "no such option": (
         lambda: dialect("vllm", do_sample=True),
         r"^vllm has no option 'do_sample'; it has: none$",
+    ),
+    "an option that is neither": (
+        lambda: kept(ROW, "transformers", do_sample="no"),
+        r"^do_sample must be True or False, got 'no'$",
+    ),
+    "a mixture of more than everything": (
+        lambda: probs(ROW, "llama.cpp", xtc_probability=1.5, xtc_threshold=0.1),
+        r"^what llama.cpp v0.5.0 makes of xtc_probability = 1.5 was not seen; take .*\[0, 1\]$",
+    ),
+    "a penalty that is none": (
+        lambda: probs(ROW, "vllm", repetition_penalty=0.0),
+        r"^what vllm 0.33.0 makes of repetition_penalty = 0 was not seen; take .*\(0, inf\)$",
+    ),
+    "no temperature": (
+        lambda: probs(ROW, "mlx-lm", temperature=-torch.inf),
+        r"^temperature must be finite, got -inf; leave it out to switch it off$",
     ),
     "no such dial": (
         lambda: kept(ROW, "ctranslate2", min_p=0.1),
@@ -149,8 +165,20 @@ REJECTED = {
 
 @pytest.mark.parametrize(("call", "message"), REJECTED.values(), ids=REJECTED.keys())
 def test_rejected(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_intended_is_without_faults_of_options_too() -> None:
+    faulty = {"backend_sampling": True, "min_p": 1.0}
+    assert kept(ROW, "llama.cpp", **faulty).tolist() == [3]
+    assert kept(ROW, "llama.cpp", intended=True, **faulty).tolist() == [0]
+
+
+def test_a_dialect_is_a_copy() -> None:
+    rules: Any = dialect("llama.cpp").rules
+    rules["top_p"].update(ties="all")
+    assert dialect("llama.cpp").rules["top_p"]["ties"] == "some"
 
 
 def test_a_dial_that_is_no_number() -> None:

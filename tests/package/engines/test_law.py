@@ -125,6 +125,14 @@ def test_a_penalty_once_a_token_and_of_the_last_ones() -> None:
     assert logits_after("ctranslate2", prompt=[0, 1], include_prompt_in_result=False) == none
 
 
+def test_greedy_decoding_is_penalized_too() -> None:
+    z = torch.tensor([1.0, 0.9, 0.0])
+    for engine in ("transformers", "onnxruntime-genai", "openvino-genai"):
+        assert kept(z, engine, do_sample=False, prompt=[0]).tolist() == [0]
+        asked: dict[str, Any] = {"do_sample": False, "repetition_penalty": 2.0}
+        assert kept(z, engine, prompt=[0], **asked).tolist() == [1]
+
+
 def test_xtc_takes_from_the_top_and_a_chance_of_it_mixes_two_laws() -> None:
     z = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     cut = probs(z, "llama.cpp", xtc_probability=1.0, xtc_threshold=0.15)
@@ -153,5 +161,8 @@ def test_huge_and_tiny_temperatures(engine: str) -> None:
     z = torch.tensor([300.0, 299.0, -1e30])
     cold = probs(z, engine, temperature=0.011)
     assert cold[0] == 1
+    if engine != "vllm":  # which raises it
+        for tiny in (1e-308, 5e-324):
+            assert probs(z, engine, temperature=tiny).tolist() == [1, 0, 0]
     if engine != "vllm":  # which refuses what is above 2
         assert probs(z, engine, temperature=1e6).tolist() == pytest.approx([0.5, 0.5, 0], abs=1e-6)

@@ -168,10 +168,30 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str, str]] = {
         "repetition_penalty",
         "mlx-lm counts the prompt and the answer, of both the last 20 tokens",
     ),
-    "a mixture": (
-        ({"xtc_probability": 0.5, "xtc_threshold": 0.1}, "llama.cpp", "mlx-lm"),
-        "xtc_probability",
-        "xtc_probability = 0.5 mixes two laws",
+    "a draw of token 0": (
+        ({"temperature": 0.0}, "keras-hub", "vllm"),
+        "temperature",
+        "it takes token 0",
+    ),
+    "the best of what is left": (
+        ({"temperature": 0.0, "typical_p": 0.2}, "llama.cpp", "vllm"),
+        "temperature",
+        "typical_p may have ruled out the best token",
+    ),
+    "the first without the best": (
+        ({"top_k": 1, "xtc_probability": 1.0, "xtc_threshold": 0.2}, "mlx-lm", "vllm"),
+        "temperature",
+        "xtc may have ruled out the best token",
+    ),
+    "a fault of the target": (
+        ({"top_p": 0.5}, "vllm", "onnxruntime-genai"),
+        "top_p",
+        "onnxruntime-genai 0.18.0 needs a top-k beside it, at most that of the vocabulary",
+    ),
+    "a fault of the source": (
+        ({"top_p": 0.5}, "onnxruntime-genai", "vllm"),
+        "top_p",
+        "what onnxruntime-genai 0.18.0 keeps without a top-k has no definition",
     ),
 }
 
@@ -202,9 +222,81 @@ def test_another_order_is_another_law_at_some_row(
 def test_an_order_may_differ_and_the_laws_not() -> None:
     """Of three tokens, one below 0.09 of the best leaves the nucleus of 0.45 alone."""
     settings: dict[str, Any] = {"top_k": 3, "min_p": 0.09, "top_p": 0.45}
-    with pytest.raises(NoTranslationError, match="min_p cuts before it in vllm, after it in llama"):
-        translate(settings, "vllm", "llama.cpp")
+    with pytest.raises(NoTranslationError, match="min_p cuts before it in vllm, after it in lmd"):
+        translate(settings, "vllm", "lmdeploy")
     for spread in (0.5, 1.0, 2.0, 4.0):
         for z in spread * torch.randn(100, 24, generator=torch.Generator().manual_seed(9)):
-            laws = [kept(z, engine, **settings).tolist() for engine in ("vllm", "llama.cpp")]
+            laws = [kept(z, engine, **settings).tolist() for engine in ("vllm", "lmdeploy")]
             assert laws[0] == laws[1]
+
+
+@pytest.mark.parametrize("source", DIALECTS)
+def test_what_is_off_is_not_in_the_way(source: str) -> None:
+    """Dials that are sent to switch them off change no translation."""
+    hot = {"temperature": 0.7}
+    for target in (name for name in DIALECTS if name != source):
+        off = {**dialect(source).off, **hot}
+        assert translate(off, source, target).settings == translate(hot, source, target).settings
+
+
+def test_a_call_switches_off_what_the_defaults_switch_on() -> None:
+    z = 2 * torch.randn(100, generator=torch.Generator().manual_seed(1))
+    for target in DIALECTS:
+        found = translate({"temperature": 0.7}, "vllm", target)
+        back = {own: name for name, own in dialect(target).names.items()}
+        call = {back.get(own, own): value for own, value in found.call.items()}
+        law = probs(z, target, **{**dialect(target).defaults, **call})
+        assert (law - probs(z, "vllm", temperature=0.7)).abs().max() < 1e-12
+
+
+def test_an_order_that_can_be_chosen_is_chosen() -> None:
+    hot: dict[str, Any] = {"temperature": 1.5, "top_p": 0.8, "min_p": 0.02}
+    for source, target in (("vllm", "llama.cpp"), ("transformers", "llama.cpp")):
+        found = translate(hot, source, target)
+        assert found.call["samplers"] == found.settings["order"]
+        for z in rows():
+            laws = probs(z, source, **hot), probs(z, target, **found.settings)
+            assert (laws[0] - laws[1]).abs().max() < 1e-9
+    last = translate({"temperature": 1.5, "top_p": 0.8}, "llama.cpp", "exllamav3").settings
+    assert last["temp_last"] is True
+    for z in rows():
+        law = probs(z, "llama.cpp", temperature=1.5, top_p=0.8)
+        assert (law - probs(z, "exllamav3", **last)).abs().max() < 1e-9
+    again = {"order": ("temperature", "top_p"), "temperature": 1.5, "top_p": 0.8}
+    assert translate(again, "llama.cpp", "vllm").settings == {"temperature": 1.5, "top_p": 0.8}
+
+
+def test_a_fault_is_stepped_around_where_the_row_is_known() -> None:
+    z = 3 * torch.randn(300, generator=torch.Generator().manual_seed(0))
+    found = translate({"top_p": 0.5}, "vllm", "onnxruntime-genai", logits=z)
+    assert found.settings == {"top_p": 0.5, "top_k": 300}
+    assert found.total_variation == pytest.approx(0, abs=1e-9)
+    hot = translate({"temperature": 1.5, "top_p": 0.5}, "llama.cpp", "onnxruntime-genai", logits=z)
+    assert hot.settings["top_k"] == 300
+    assert hot.total_variation == pytest.approx(0, abs=1e-9)
+    assert translate({"typical_p": 0.5}, "transformers", "llama.cpp").conventions[-1] == (
+        "typical_p: llama.cpp computes a nan where a token is at -inf"
+    )
+
+
+def test_the_same_engine_needs_no_translation() -> None:
+    for settings in ({"temperature": -1.0}, {"xtc_probability": 0.5, "xtc_threshold": 0.1}):
+        assert translate(settings, "mlx-lm", "mlx-lm").settings == settings
+    half = {"xtc_probability": 0.5, "xtc_threshold": 0.1}
+    assert translate(half, "llama.cpp", "mlx-lm").settings == half
+
+
+@pytest.mark.parametrize("target", ["vllm", "mlx-lm", "lmdeploy", "keras-hub"])
+def test_the_nearest_is_nearest_where_tokens_tie(target: str) -> None:
+    g = torch.Generator().manual_seed(3)
+    for _ in range(20):
+        z = torch.randint(0, 4, (8,), generator=g).float()
+        hot = {"temperature": 2.0, "top_p": 0.6}
+        found = translate(hot, "llama.cpp", target, logits=z)
+        law = probs(z, "llama.cpp", **hot)  # type: ignore[arg-type]
+        best = min(
+            (law - probs(z, target, temperature=2.0, top_p=p)).abs().sum().item() / 2
+            for p in torch.linspace(0.005, 1, 200).tolist()
+        )
+        assert found.total_variation is not None
+        assert found.total_variation <= best + 1e-9
