@@ -45,7 +45,7 @@ exits with 0 if all pass, 1 if anything fails, 2 if it could not be asked. ``omn
 ``torch`` in place of a program are samplers to look at first; ``--list`` lists the cases.
 
 What the numbers promise: :mod:`omnivault.conformance.exact` says how far a probability may be off,
-and proves it. A right sampler that draws fails with a chance of at most ``report.false_alarm``, which is
+and proves it. A right sampler that draws fails with a chance of at most ``report.false_alarm``,
 less than 1e-4 for all cases together.
 """
 
