@@ -37,14 +37,15 @@ standard output, and that flushes it::
     {"do": "probs", "logits": [0.0, 0.0], "settings": {"temperature": 2}}
     {"probs": [0.5, 0.5]}
 
-It answers ``{"kept": [...]}`` to ``"kept"``, ``{"refused": "why"}`` to settings that it refuses,
-and ``{"error": "what"}`` if anything else goes wrong. Numbers have nine digits or more. Then
+It answers ``{"kept": [...]}`` to ``"kept"``, a list for each row to ``"probs_batch"`` and
+``"draw_batch"``, ``{"refused": "why"}`` to settings that it refuses, and ``{"error": "what"}`` if
+anything else goes wrong. Numbers have nine digits or more. Then
 ``python -m omnivault.conformance --junit conformance.xml PROGRAM ARGUMENTS`` prints the report and
 exits with 0 if all pass, 1 if anything fails, 2 if it could not be asked. ``omnivault`` and
 ``torch`` in place of a program are samplers to look at first; ``--list`` lists the cases.
 
 What the numbers promise: :mod:`omnivault.conformance.exact` says how far a probability may be off,
-and proves it. A right sampler that draws fails with a chance below ``report.false_alarm``, which is
+and proves it. A right sampler that draws fails with a chance of at most ``report.false_alarm``,
 less than 1e-4 for all cases together.
 """
 

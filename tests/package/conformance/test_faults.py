@@ -122,10 +122,12 @@ def test_the_sampler_of_the_package_has_the_law_of_long_rows() -> None:
     assert {result.outcome for result in report.results} == {"passed"}, report
 
 
-def test_multinomial_adds_in_float32() -> None:
-    """torch.multinomial with replacement loses a far tail; the same numbers in float64 keep it."""
-    report = check(OWN["torch"], kinds=["draw"], cases=["plain", "temperature-two", "every-token"])
-    assert {result.outcome for result in report.results} == {"passed"}, report
+def test_multinomial_passes_where_rows_are_short() -> None:
+    """Not with a far tail: its cumulative sums are of the dtype of the probabilities."""
+    short = [case.name for case in SUITE.cases if case.size < 10_000]
+    report = check(OWN["torch"], cases=short)
+    assert not report.failed, report
+    assert len(report.of("passed")) > 50
 
 
 def laws() -> Iterator[tuple[Case, int, float, Any]]:
