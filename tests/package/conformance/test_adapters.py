@@ -303,9 +303,9 @@ class TestEnvironments:
         arguments = command(path, tmp_path / "made")
         with Program(arguments) as asked:
             assert asked.ask(do="hello")["version"] == "1.5"
-        made = Path(arguments[0]).stat().st_ctime_ns
+        made = Path(arguments[0]).lstat().st_ctime_ns
         assert command(path, tmp_path / "made") == arguments
-        assert Path(arguments[0]).stat().st_ctime_ns == made
+        assert Path(arguments[0]).lstat().st_ctime_ns == made
 
         path.write_text(text.format("1.6"))
         with pytest.raises(RuntimeError, match=r"ERROR: .*pretended==1\.6"):
