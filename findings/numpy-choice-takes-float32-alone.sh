@@ -6,7 +6,7 @@
 # same numbers in float64, which hold every one of them exactly, are refused for most rows. So a cast
 # to the more precise dtype, or a round trip through a list, makes a sampler fail, now and then.
 #
-# Seen, 200 rows of 1,000 float32 probabilities: all are drawn from; as float64, 154 raise
+# Seen, 200 rows of 1,000 float32 probabilities: all are drawn from; as float64, 153 raise
 #       "Probabilities do not sum to 1".
 set -euo pipefail
 folder=$(mktemp -d)

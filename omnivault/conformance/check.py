@@ -77,7 +77,7 @@ def check(
         Ways that the sampler promises, by convention, such as ``{"temperature": "first"}``: an
         answer in another way fails. None admits all ways, if they do not contradict one another.
     seconds
-        Time limit of one question; a case of many draws asks up to ten.
+        Time limit of one question; a case of many draws asks up to twenty.
     seed
         The first of the seeds that draws are asked with.
     on_case

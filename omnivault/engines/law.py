@@ -159,10 +159,7 @@ def acting(spoken: Dialect, settings: Mapping[str, Any], size: int) -> dict[str,
         meaning = _meaning(spoken, name, value, size, settings)
         if meaning == "unfiltered":
             return {}
-        off = (
-            meaning == "off" or meaning == NEUTRAL.get(name) or (name == "top_k" and value >= size)
-        )
-        if not off:
+        if meaning not in ("off", NEUTRAL.get(name)):
             done[name] = meaning
     return done
 

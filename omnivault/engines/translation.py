@@ -121,6 +121,8 @@ def translate(
     done: dict[str, Any] = {"temperature": "greedy"}
     if not spoken.greedy:
         done = acting(spoken, dials | ({"xtc": threshold} if share else {}), size)
+        if done.get("top_k", 0) >= size:
+            del done["top_k"]
     if source == target:
         translated = dict(settings)
     else:
