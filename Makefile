@@ -30,7 +30,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book chapter notebooks pdf test portable bench mutants lint scores serve lab \
-	experiments requirements clean
+	engines experiments requirements clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,6 +145,9 @@ lab: $(BUILT) ## open copies of the notebooks in JupyterLab; they are yours to c
 	    '{"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \
 	    > $(LAB_SETTINGS)/overrides.json
 	$(BIN)/jupyter-lab --notebook-dir=lab
+
+engines: $(INSTALLED) ## ask real engines and save what they answer (a gigabyte of downloads)
+	$(BIN)/python -m omnivault.conformance.adapters
 
 experiments: $(INSTALLED) ## write the texts of the decoding experiment anew (about half an hour)
 	$(BIN)/python -m omnivault.experiments.degeneration

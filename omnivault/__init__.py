@@ -10,6 +10,7 @@ One idea a module; import from the module that holds it:
 - ``omnivault.sampling``: temperature, truncations, and the draw of a token
 - ``omnivault.inverse_cdf``: one index from each row of weights
 - ``omnivault.engines``: what the dials mean in real engines, and translations between them
+- ``omnivault.conformance``: is a sampler right? Cases for that of any engine, in any language
 - ``omnivault.decoding``: greedy search, beam search and sampling of texts
 - ``omnivault.speculative``: a cheap model writes ahead of an expensive one
 - ``omnivault.model``: a real language model, and texts that people wrote

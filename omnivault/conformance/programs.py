@@ -107,6 +107,12 @@ class Program:
 
         return ask
 
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """End the program, whatever it does."""
         process, self._process = self._process, None

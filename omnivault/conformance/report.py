@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from omnivault.conformance.speakers import speakers
+
 __all__ = ["Report", "Result", "Verdict", "in_words"]
 
 # Not in an XML file, whatever an engine says.
@@ -105,6 +107,8 @@ class Report:
             lines += [f"  {result.case}: {result.text}" for result in refused]
         if words := in_words(self.dialect, self.conventions):
             lines += ["", "The dialect it speaks:", *(f"  {sentence}" for sentence in words)]
+            engines = ", ".join(speakers(self.dialect)) or "none of those that were seen"
+            lines.append(f"So do: {engines}.")
         return "\n".join(lines)
 
     def write_junit(self, path: str | Path) -> None:

@@ -57,6 +57,8 @@ class Dialect:
     """The value of each dial that switches it off, in a call of the engine."""
     names: Mapping[str, str]
     """The engine's own names of dials that it calls otherwise."""
+    order_names: Mapping[str, str]
+    """The engine's own names of dials in an order, where they are others again."""
     options: Mapping[str, Mapping[str, Any]]
     """Settings that change the dialect itself, such as ``do_sample``."""
     faults: tuple[Mapping[str, Any], ...]
@@ -139,6 +141,7 @@ def dialect(name: str, *, intended: bool = False, **options: Any) -> Dialect:
         defaults=data.get("defaults", {}),
         off=data.get("off", {}),
         names=data.get("names", {}),
+        order_names=data.get("order_names", {}),
         options=data.get("options", {}),
         faults=tuple(faults),
         without_effect=tuple(data.get("without_effect", ())),

@@ -201,7 +201,7 @@ def _exact(
 ) -> dict[str, Any] | NoTranslationError:
     """Return settings with the same law at every row, in some order that the target has."""
     first: NoTranslationError | None = None
-    for ordered, extra in _orders(spoken, into):
+    for ordered, extra in _orders(done, spoken, into):
         try:
             _check_order(done, spoken, ordered, size)
             return _cuts(done, spoken, ordered, size) | extra
@@ -211,13 +211,15 @@ def _exact(
     return first
 
 
-def _orders(spoken: Dialect, into: Dialect) -> Iterator[tuple[Dialect, dict[str, Any]]]:
+def _orders(
+    done: Mapping[str, Any], spoken: Dialect, into: Dialect
+) -> Iterator[tuple[Dialect, dict[str, Any]]]:
     yield into, {}
     for option, changes in into.options.items():
         if "order" in changes:
             yield dialect(into.name, **{option: changes["when"]}), {option: changes["when"]}
     if into.order_is_free:
-        order = tuple(part for part in spoken.order if part in into.order)
+        order = tuple(part for part in spoken.order if part in into.order and part in done)
         yield replace(into, order=order), {"order": order}
 
 
@@ -382,6 +384,8 @@ def _call(settings: Mapping[str, Any], into: Dialect) -> dict[str, Any]:
         return dict(settings)
     made = {"do_sample": True} if "do_sample" in into.options else {}
     values = {"temperature": 1.0} | dict(into.off) | dict(settings)
+    if "order" in settings:
+        values["order"] = [into.order_names.get(part, part) for part in settings["order"]]
     return made | {into.names.get(name, name): value for name, value in values.items()}
 
 

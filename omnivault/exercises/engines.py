@@ -197,8 +197,8 @@ def finds_fault(passes: Any, generator: torch.Generator) -> Iterator[Case]:
         "one that is a thousandth off": (is_a_little_off, False),
     }
     for what, (sampler, expected) in samplers.items():
-        for size in (30, 40):
-            z = torch.linspace(0, -4, size) + 0.01 * torch.rand(size, generator=generator)
+        for _ in range(2):  # of 64 tokens, from which on one more makes a difference
+            z = torch.linspace(0, -4, 64) + 0.01 * torch.rand(64, generator=generator)
             got, _ = called(passes, sampler, z)
             verb = "passes" if expected else "does not pass"
             yield claim(agree(bool(got), expected), f"{what} {verb}, and your test disagrees.")

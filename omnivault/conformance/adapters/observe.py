@@ -17,26 +17,21 @@ have been kept that are not seen here.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import struct
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
-from types import TracebackType
 from typing import Any
 
-from omnivault.conformance.adapters.environments import adapters, command
+from omnivault.conformance.programs import Program
 
-__all__ = ["ROWS", "Program", "grid", "main", "observe"]
+__all__ = ["ROWS", "SAVED", "grid", "observe", "save"]
 
 SAVED = Path(__file__).parents[2] / "engines" / "observations"
-LARGE = {"vllm"}  # takes gigabytes, so it is asked only when it is named
 PATIENCE = 300  # seconds for one answer
 SEED = 0
 """The draws of every question start from it."""
@@ -133,65 +128,6 @@ def grid(dials: Sequence[str]) -> Iterator[tuple[str, Settings]]:
                 yield row, settings
 
 
-class Program:
-    """An adapter that runs as a program, asked a line at a time.
-
-    Parameters
-    ----------
-    arguments
-        The command that starts it. What it writes to stderr is thrown away.
-    """
-
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self.process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Return the answer to a request.
-
-        Raises
-        ------
-        RuntimeError
-            If the program ends, says nothing for five minutes, or answers with an error.
-        """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        late = threading.Timer(PATIENCE, self.process.kill)
-        late.start()
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            late.cancel()
-        if not line:
-            raise RuntimeError(f"the program ended with {self.process.wait()} when asked {request}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(f"{answer['error']} (asked {request})")
-        return answer
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
 def observe(program: Program) -> dict[str, Any]:
     """Ask an engine the whole grid.
 
@@ -200,15 +136,15 @@ def observe(program: Program) -> dict[str, Any]:
     dict
         ``engine``, ``version``, ``how``, ``rows`` and ``observations``, as saved.
     """
-    hello = program.ask(do="hello")
-    draws = "probs" not in hello["can"]
+    program.hello(PATIENCE)
+    draws = "probs" not in program.can
     seen = [
         {"row": row, "settings": settings, **_seen(program, ROWS[row], settings, draws)}
-        for row, settings in _progress(hello["name"], list(grid(hello["dials"])))
+        for row, settings in _progress(program.name, list(grid(program.dials)))
     ]
     return {
-        "engine": hello["name"],
-        "version": hello["version"],
+        "engine": program.name,
+        "version": program.version,
         "how": "counts of its draws" if draws else "its own probabilities after all dials",
         "rows": {row: [_written(z) for z in logits] for row, logits in ROWS.items()},
         "observations": seen,
@@ -218,23 +154,32 @@ def observe(program: Program) -> dict[str, Any]:
 def _seen(
     program: Program, logits: Sequence[float], settings: Settings, draws: bool
 ) -> dict[str, Any]:
-    asked = {"logits": [_written(z) for z in logits], "settings": settings}
+    n = 4000 if sum(map(math.isfinite, logits)) <= 12 else 40_000
+    try:
+        if draws:
+            tokens = _patiently(program, program.draw, logits, settings, n, SEED)
+        else:
+            probs = _patiently(program, program.probs, logits, settings)
+    except ValueError as words:
+        return {"refused": str(words)}
     if not draws:
-        answer = program.ask(do="probs", **asked)
-        if "refused" in answer:
-            return answer
-        probs = answer["probs"]
         kept = [token for token, p in enumerate(probs) if p > 0]
         return {"kept": kept, "probs": [round(p, 6) for p in probs]}
-    n = 4000 if sum(map(math.isfinite, logits)) <= 12 else 40_000
-    answer = program.ask(do="draw", **asked, n=n, seed=SEED)
-    if "refused" in answer:
-        return answer
     counts = [0] * len(logits)
-    for token in answer["tokens"]:
+    for token in tokens:
         counts[token] += 1
     kept = [token for token, count in enumerate(counts) if count]
     return {"kept": kept, "draws": n, "counts": counts}
+
+
+def _patiently(program: Program, method: Callable[..., Any], *question: Any) -> Any:
+    """Ask, and end a program that says nothing."""
+    late = threading.Timer(PATIENCE, program.stop)
+    late.start()
+    try:
+        return method(list(question[0]), *question[1:])
+    finally:
+        late.cancel()
 
 
 def _written(z: float) -> float | str:
@@ -262,46 +207,3 @@ def save(observed: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     (folder / f"{observed['engine']}.json").write_text(text, encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask the engines named on the command line, and say in a line how each went."""
-    there = adapters()
-    parser = argparse.ArgumentParser(description="Ask real engines, and save what they answer.")
-    parser.add_argument(
-        "name", nargs="*", help=f"of {', '.join(there)}; without, all but {', '.join(LARGE)}"
-    )
-    parser.add_argument("--into", type=Path, default=SAVED, help="folder of the observations")
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=Path("_build/engines"),
-        help="folder of the engines' environments, made where they are missing",
-    )
-    chosen = parser.parse_args(arguments)
-    unknown = set(chosen.name) - set(there)
-    if unknown:
-        parser.error(f"no adapter {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
-    failed = 0
-    for name in chosen.name or [name for name in there if name not in LARGE]:
-        start = time.monotonic()
-        try:
-            with Program(command(there[name], chosen.environments)) as program:
-                observed = observe(program)
-        except (RuntimeError, json.JSONDecodeError) as problem:
-            failed += 1
-            print(f"{name}: not observed: {' '.join(str(problem).split())[:400]}", flush=True)
-            continue
-        save(observed, chosen.into)
-        seen = observed["observations"]
-        refused = sum("refused" in observation for observation in seen)
-        print(
-            f"{observed['engine']} {observed['version']}: {len(seen)} observations, "
-            f"{refused} refused, {time.monotonic() - start:.0f} s",
-            flush=True,
-        )
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 import torch
 
+from omnivault.conformance.adapters import __main__ as whole
 from omnivault.conformance.adapters import environments, observe
 from omnivault.conformance.adapters.environments import adapters, command, requirements
-from omnivault.conformance.adapters.observe import ROWS, Program, grid, main
+from omnivault.conformance.adapters.observe import ROWS, grid
 from omnivault.conformance.adapters.run_transformers import Transformers
 from omnivault.conformance.adapters.serving import converse, respond
+from omnivault.conformance.programs import Program, ProtocolError
+from omnivault.conformance.results import read_results
 
 FOLDER = Path(environments.__file__).parent
 
@@ -161,22 +164,34 @@ def program(folder: Path, method: str, fails: bool = False) -> list[str]:
 class TestPrograms:
     def test_what_the_engine_prints_stands_between_no_answers(self, tmp_path: Path) -> None:
         with Program(program(tmp_path, "probs")) as asked:
-            assert asked.ask(do="hello")["name"] == "noisy"
-            assert asked.ask(do="probs", logits=[0, 1], settings={}) == {"probs": [0.0, 1.0]}
+            asked.hello()
+            assert asked.name == "noisy"
+            assert asked.probs([0, 1], {}) == [0.0, 1.0]
 
     def test_errors_and_ends_are_raised(self, tmp_path: Path) -> None:
         with Program(program(tmp_path, "probs", fails=True)) as asked:
-            with pytest.raises(RuntimeError, match=r"noisy has no top_p.*asked.*0\.5"):
-                asked.ask(do="probs", logits=[0, 1], settings={"top_p": 0.5})
-            for _ in range(2):  # the second finds the pipe closed
-                with pytest.raises(RuntimeError, match="the program ended with 3 when asked"):
-                    asked.ask(do="probs", logits=[0, 1], settings={"top_k": 2})
+            asked.hello()
+            with pytest.raises(ProtocolError, match="noisy has no top_p"):
+                asked.probs([0, 1], {"top_p": 0.5})
+            with pytest.raises(
+                ProtocolError, match=r"the program ended without an answer .*code 3"
+            ):
+                asked.probs([0, 1], {"top_k": 2})
 
-    def test_one_that_says_nothing_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_that_says_nothing_is_ended(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(observe, "PATIENCE", 0.5)
-        silent = Program([sys.executable, "-c", "input(); input()"])
-        with silent, pytest.raises(RuntimeError, match="the program ended with -9"):
-            silent.ask(do="hello")
+        hello = {"name": "silent", "version": "1", "dials": [], "can": ["probs"]}
+        path = tmp_path / "silent.py"
+        path.write_text(
+            f"input(); print({json.dumps(json.dumps(hello))}, flush=True); input(); input()"
+        )
+        with (
+            Program([sys.executable, str(path)]) as silent,
+            pytest.raises(ProtocolError, match="the program ended without an answer"),
+        ):
+            observe.observe(silent)
 
     @pytest.mark.parametrize("method", ["probs", "draw"])
     def test_observations(self, method: str, tmp_path: Path) -> None:
@@ -200,10 +215,12 @@ class TestPrograms:
         assert json.loads((tmp_path / "noisy.json").read_text()) == observed
         assert observed["rows"]["masked"][1] == "-inf"
 
-    def test_one_engine_fails_and_the_rest_is_observed(
+    def test_one_engine_fails_and_the_rest_is_asked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        dies, works = program(tmp_path, "probs", fails=True), program(tmp_path, "draw")
+        (tmp_path / "dying").mkdir()
+        dies = program(tmp_path / "dying", "probs", fails=True)
+        works = program(tmp_path, "probs")
 
         def commands(adapter: Path, folder: Path) -> list[str]:
             match adapter.name:
@@ -214,19 +231,23 @@ class TestPrograms:
             return works
 
         found = {name: Path(name) for name in ("missing", "dies", "works", "vllm")}
-        monkeypatch.setattr(observe, "adapters", lambda: found)
-        monkeypatch.setattr(observe, "command", commands)
-        assert main(["--into", str(tmp_path / "saved")]) == 1
+        monkeypatch.setattr(whole, "adapters", lambda: found)
+        monkeypatch.setattr(whole, "command", commands)
+        into = ["--into", str(tmp_path / "saved"), "--results", str(tmp_path / "results.json")]
+        assert whole.main(into) == 1
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 3  # the largest is asked only when it is named
-        assert lines[0] == "missing: not observed: ERROR: no such package"
-        assert lines[1].startswith("dies: not observed: the program ended with 3 when asked")
+        assert lines[0] == "missing: not asked: ERROR: no such package"
+        assert lines[1].startswith("dies: not asked: the program ended without an answer")
         asked = len(list(grid(["top_k"])))
-        assert lines[2].startswith(f"noisy 2: {asked} observations, 2 refused, ")
+        assert lines[2].startswith(f"noisy 2: {asked} observations; cases: ")
         assert [path.name for path in (tmp_path / "saved").iterdir()] == ["noisy.json"]
-        assert main(["works", "--into", str(tmp_path / "saved")]) == 0
+        result = read_results(tmp_path / "results.json")["noisy"]
+        assert result["version"] == "2"
+        assert "two-tokens (probs)" in result["failed"]  # it always takes the best
+        assert result["passed"] > 0
         with pytest.raises(SystemExit):
-            main(["no-engine"])
+            whole.main(["no-engine"])
         assert "no adapter no-engine; there are: missing, dies" in capsys.readouterr().err
 
 
@@ -297,12 +318,14 @@ class TestEnvironments:
             f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\n"
             "import pretended\nfrom serving import serve\n"
             "class It:\n    name, version, dials = 'it', pretended.VERSION, ()\n"
+            "    def draw(self, logits, settings, n, seed):\n        return [0] * n\n"
             "serve(It)\n"
         )
         path.write_text(text.format("1.5"))
         arguments = command(path, tmp_path / "made")
         with Program(arguments) as asked:
-            assert asked.ask(do="hello")["version"] == "1.5"
+            asked.hello()
+            assert asked.version == "1.5"
         made = Path(arguments[0]).lstat().st_ctime_ns
         assert command(path, tmp_path / "made") == arguments
         assert Path(arguments[0]).lstat().st_ctime_ns == made
@@ -315,7 +338,9 @@ class TestEnvironments:
         package = tmp_path / "pretended"
         package.mkdir()
         (package / "package.json").write_text('{"name": "pretended", "version": "1.5.0"}')
-        (package / "index.js").write_text('exports.hello = {name: "it", version: "1.5.0"};')
+        (package / "index.js").write_text(
+            'exports.hello = {name: "it", version: "1.5.0", dials: [], can: ["draw"]};'
+        )
         path = tmp_path / "run_node.mjs"
         path.write_text(
             f"// npm: {package}\n"
@@ -327,7 +352,8 @@ class TestEnvironments:
         )
         monkeypatch.setenv("npm_config_offline", "true")
         with Program(command(path, tmp_path / "made")) as asked:
-            assert asked.ask(do="hello") == {"name": "it", "version": "1.5.0"}
+            asked.hello()
+            assert (asked.name, asked.version) == ("it", "1.5.0")
 
         path.write_text("// npm: pretended-elsewhere@1.0.0\n")
         with pytest.raises(RuntimeError, match=r"npm error .*pretended-elsewhere"):

@@ -12,7 +12,16 @@ from omnivault.engines import DIALECTS, DIALS, defaults, dialect, kept, probs
 from omnivault.engines.dialect import FOLDER
 
 KEYS = {
-    *("name", "version", "driven", "order", "order_is_free", "without_effect", "like"),
+    *(
+        "name",
+        "version",
+        "driven",
+        "order",
+        "order_is_free",
+        "order_names",
+        "without_effect",
+        "like",
+    ),
     *("defaults", "off", "names", "options", "intended", "faults"),
 }
 RULES = {

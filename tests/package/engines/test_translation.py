@@ -253,10 +253,15 @@ def test_an_order_that_can_be_chosen_is_chosen() -> None:
     hot: dict[str, Any] = {"temperature": 1.5, "top_p": 0.8, "min_p": 0.02}
     for source, target in (("vllm", "llama.cpp"), ("transformers", "llama.cpp")):
         found = translate(hot, source, target)
-        assert found.call["samplers"] == found.settings["order"]
+        assert found.call["samplers"] == list(found.settings["order"])
         for z in rows():
             laws = probs(z, source, **hot), probs(z, target, **found.settings)
             assert (laws[0] - laws[1]).abs().max() < 1e-9
+    typical = {"temperature": 1.5, "typical_p": 0.5}
+    assert translate(typical, "transformers", "llama.cpp").call["samplers"] == [
+        "temperature",
+        "typ_p",
+    ]
     last = translate({"temperature": 1.5, "top_p": 0.8}, "llama.cpp", "exllamav3").settings
     assert last["temp_last"] is True
     for z in rows():
