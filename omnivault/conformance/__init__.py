@@ -53,6 +53,8 @@ from omnivault.conformance.cases import Answer, Batch, Case, Suite, read_cases
 from omnivault.conformance.check import KINDS, Sampler, check
 from omnivault.conformance.programs import Program, ProtocolError
 from omnivault.conformance.report import Report, Result, in_words
+from omnivault.conformance.results import read_results
+from omnivault.conformance.speakers import speakers
 
 __all__ = [
     "KINDS",
@@ -68,4 +70,6 @@ __all__ = [
     "check",
     "in_words",
     "read_cases",
+    "read_results",
+    "speakers",
 ]
