@@ -4,7 +4,7 @@ The reference law is the softmax of z / T over a kept set. Which tokens are kept
 definition where engines differ legitimately; each difference is a *convention* with a name, and
 :func:`answers` makes one answer of every kept set that some choice of conventions gives.
 
-What :mod:`omnivault.conformance.write_cases` writes into the file is computed here, by the
+What ``omnivault.conformance.write_cases`` writes into the file is computed here, by the
 definitions, in mpmath, one level of equal logits after the other. Needs mpmath and SciPy, which
 the checks themselves do not.
 
@@ -13,9 +13,10 @@ Notes
 **How far a probability may be off.** With u = 2^-24, the rounding of float32, let m be the largest
 logit, N the number of logits above -inf, and T the temperature. Engines scale and shift in any
 order: z / T, then minus the largest; minus the largest, then / T; log-probabilities z - lse first,
-then / T. Each of these steps rounds a number of size at most (|z| + |m| + log N) / T, or rounds T
-itself, which moves the gap to the largest by as much. There are at most three steps for a token,
-two of them also for the largest token, and the rounding of T, so the gap in the exponent is off by
+then / T. Each of these steps rounds a number of size at most :math:`(|z| + |m| + \log N) / T`, or
+rounds T itself, which moves the gap to the largest by as much. There are at most three steps for a
+token, two of them also for the largest token, and the rounding of T, so the gap in the exponent is
+off by
 
 .. math:: \delta_i \le 6 u (|z_i| + |m| + \log N) / T
 
