@@ -18,8 +18,8 @@ from omnivault.conformance.check import check
 from omnivault.conformance.programs import Program, ProtocolError
 from omnivault.conformance.results import RESULTS, save_result
 
-LARGE = {"vllm"}
-"""These take gigabytes, so they are asked only when they are named."""
+LARGE = {"transformers_js", "vllm"}
+"""The first draws slowly, the second takes gigabytes: they are asked only when they are named."""
 SECONDS = 60.0
 """Time limit of one question of a case."""
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     there = adapters()
     parser = argparse.ArgumentParser(description="Ask real engines, and save what they answer.")
     parser.add_argument(
-        "name", nargs="*", help=f"of {', '.join(there)}; without, all but {', '.join(LARGE)}"
+        "name", nargs="*", help=f"of {', '.join(there)}; without, all but {', '.join(sorted(LARGE))}"
     )
     parser.add_argument("--into", type=Path, default=SAVED, help="folder of the observations")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the outcomes")
