@@ -27,9 +27,10 @@ SECONDS = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask the engines named on the command line, and say in a line how each went."""
     there = adapters()
+    usual = [name for name in there if name not in LARGE]
     parser = argparse.ArgumentParser(description="Ask real engines, and save what they answer.")
     parser.add_argument(
-        "name", nargs="*", help=f"of {', '.join(there)}; without, all but {', '.join(sorted(LARGE))}"
+        "name", nargs="*", help=f"of {', '.join(there)}; without, {', '.join(usual)}"
     )
     parser.add_argument("--into", type=Path, default=SAVED, help="folder of the observations")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the outcomes")
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no adapter {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
     failed = 0
-    for name in chosen.name or [name for name in there if name not in LARGE]:
+    for name in chosen.name or usual:
         start = time.monotonic()
         try:
             with Program(command(there[name], chosen.environments)) as program:
