@@ -7,6 +7,9 @@ schema ``cases.schema.json``, and need no Python. Where engines differ and may, 
 admitted, has a name, and is told back: that is the dialect the sampler speaks. Two answers that
 contradict one another fail, and so does one that no way excuses.
 
+The dials are ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``typical_p`` and ``top_n_sigma``; a
+sampler names those that it has, and a dial that a case does not set is off.
+
 **A sampler in Python**: a function of the logits, with -inf for a token that is ruled out, and of
 the dials that are set. It raises ``ValueError`` for what it refuses.
 

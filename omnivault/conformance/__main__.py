@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from omnivault.conformance.cases import read_cases
-from omnivault.conformance.check import KINDS, check
+from omnivault.conformance.check import DIALS, KINDS, check
 from omnivault.conformance.own import OWN
 from omnivault.conformance.programs import Program, ProtocolError
 
@@ -21,8 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if all pass, 1 if any case fails, 2 if nothing could be asked."""
     options = _parser().parse_args(arguments)
     if options.list:
-        for one in read_cases().all:
+        suite = read_cases()
+        for one in suite.all:
             print(f"{one.name:28} {one.why}")
+        print("\nConventions, and the ways there are (--way CONVENTION=WAY):")
+        for name, ways in suite.conventions.items():
+            print(f"{name:28} {', '.join(ways)}")
         return 0
     if not options.program:
         print("name a program, or one of " + ", ".join(OWN), file=sys.stderr)
@@ -61,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m omnivault.conformance",
         description="Check a sampler: a program that reads one JSON object a line on its standard "
-        f"input and writes one on its standard output, or one of {', '.join(OWN)}.",
+        f"input and writes one on its standard output, or one of {', '.join(OWN)}. Options come "
+        "before it.",
+        epilog=f"The dials are {', '.join(DIALS)}; --list lists the cases and the ways.",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the cases, and why they are there"

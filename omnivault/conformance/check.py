@@ -19,6 +19,8 @@ from omnivault.conformance.report import Report, Result, Verdict
 
 __all__ = ["KINDS", "Sampler", "check"]
 
+DIALS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma")
+"""The dials of the cases."""
 KINDS = ("probs", "kept", "draw")
 """What a sampler can be asked for: all probabilities, the kept set, or draws."""
 
@@ -149,6 +151,15 @@ def _kinds(sampler: Any, kinds: Iterable[str] | None) -> list[str]:
             raise TypeError(
                 f"a sampler has a name, dials, and probs, kept or draw; {shown(sampler)} has no "
                 f"{attribute}; conformance.Sampler makes one of functions"
+            )
+    dials = sampler.dials
+    if isinstance(dials, str) or not all(isinstance(dial, str) for dial in dials):
+        raise TypeError(f"dials must be a list of names, got {shown(dials)}")
+    for dial in dials:
+        if dial not in DIALS:
+            raise ValueError(
+                f"the sampler {sampler.name} has a dial {shown(dial)}; the cases have "
+                f"{', '.join(DIALS)}"
             )
     there = [kind for kind in KINDS if getattr(sampler, kind, None) is not None]
     if not there:
@@ -343,7 +354,21 @@ def _ask_draws(case: Case, seed: int, ask: _Limit) -> Verdict:
         return _judge_matches(one, other, case.draws["matches"], "draws that follow one another")
     if statistic == "seeds":
         return _judge_matches(drawn[0], drawn[1], case.draws["matches"], "draws of two seeds")
-    return judge_counts(case, np.bincount(np.concatenate(drawn), minlength=case.size))
+    together = np.concatenate(drawn)
+    if statistic == "repeats":
+        return _judge_repeats(together, case.draws["matches"])
+    return judge_counts(case, np.bincount(together, minlength=case.size))
+
+
+def _judge_repeats(tokens: NDArray[Any], limits: Sequence[int]) -> Verdict:
+    repeats = len(tokens) - len(np.unique(tokens))
+    if limits[0] <= repeats <= limits[1]:
+        return Verdict("passed")
+    return Verdict(
+        "failed",
+        f"{repeats} of {len(tokens)} draws had been drawn before, expected {limits[0]} to "
+        f"{limits[1]}",
+    )
 
 
 def _judge_matches(
@@ -465,9 +490,9 @@ def _one_dialect(
             common = [way for way in spoken.get(name, ways) if way in ways]
             if common:
                 spoken[name] = common
-                first.setdefault(name, result.case)
+                first[name] = first.get(name) or result.case
                 continue
-            before = f"in {first[name]}" if first[name] else "by its dialect"
+            before = f"in {first[name]}" if first[name] else "it was promised to answer"
             result = replace(
                 result,
                 outcome="failed",
@@ -475,7 +500,8 @@ def _one_dialect(
                 f"but {before} as {' or '.join(repr(w) for w in spoken[name])}",
             )
         judged.append(result)
-    return judged, spoken
+    # A promise that nothing was asked of is not told back.
+    return judged, {name: ways for name, ways in spoken.items() if first.get(name)}
 
 
 def _expected(case: Case) -> str:
@@ -531,4 +557,6 @@ def _some(numbers: NDArray[Any]) -> str:
 
 def _runs(case: Case) -> str:
     parts = [f"{z:g}" + (f" ({n} times)" if n > 1 else "") for z, n in case.runs[:8]]
-    return f"[{', '.join(parts)}{', ...' if len(case.runs) > 8 else ''}]"
+    out = sum(n for z, n in case.runs[8:] if z == -np.inf)
+    more = f", ... and {out} of -inf" if out else ", ..."
+    return f"[{', '.join(parts)}{more if len(case.runs) > 8 else ''}]"

@@ -59,6 +59,7 @@ __all__ = [
     "Kept",
     "Level",
     "answers",
+    "chance_of_repeats",
     "chance_outside",
     "count_interval",
     "kept_sets",
@@ -561,3 +562,25 @@ def chance_outside(n: int, probs: Sequence[Any], intervals: Sequence[tuple[int, 
         within = mp.mpf(float(inside[at])) if 0 <= at < len(inside) else mp.mpf(0)
         total = mp.exp(-n) * mp.mpf(n) ** n / mp.factorial(n)
         return max(0.0, float(1 - within * scale / total))
+
+
+def chance_of_repeats(n: int, size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    r"""Chance that r of n draws from equal tokens have been drawn before, for each r.
+
+    After i draws with r repeats, i - r tokens of ``size`` are known, and the next draw repeats with
+    the chance (i - r) / size. Every number is a sum of products of positive ones, so its relative
+    error is at most 3 n units of rounding.
+
+    Examples
+    --------
+    >>> chance_of_repeats(3, 2)  # of three tosses, two are alike or all
+    array([0.  , 0.75, 0.25])
+    """
+    chances = np.zeros(n)
+    chances[0] = 1.0
+    for i in range(1, n):
+        known = np.maximum(i - np.arange(n), 0) / size
+        repeated = chances * known
+        chances *= np.maximum(1 - known, 0)
+        chances[1:] += repeated[:-1]
+    return chances

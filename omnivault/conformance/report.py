@@ -70,7 +70,7 @@ class Report:
     @property
     def failed(self) -> list[Result]:
         """Those that failed, the smallest first."""
-        return sorted(self.of("failed"), key=lambda result: result.weight)
+        return sorted(self.of("failed"), key=lambda result: result.weight[::-1])
 
     def of(self, outcome: str) -> list[Result]:
         """Return results with this outcome."""
@@ -105,10 +105,17 @@ class Report:
         if refused := self.of("refused"):
             lines += ["", "Refused, as it may:"]
             lines += [f"  {result.case}: {result.text}" for result in refused]
+        if reasons := Counter(result.text for result in self.of("not asked")):
+            lines += ["", "Not asked:"]
+            lines += [f"  {count}: {reason}" for reason, count in reasons.items()]
         if words := in_words(self.dialect, self.conventions):
-            lines += ["", "The dialect it speaks:", *(f"  {sentence}" for sentence in words)]
-            engines = ", ".join(speakers(self.dialect)) or "none of those that were seen"
-            lines.append(f"So do: {engines}.")
+            told = "The dialect it speaks" + ", so far as its right answers tell" * bool(
+                self.failed
+            )
+            lines += ["", f"{told}:", *(f"  {sentence}" for sentence in words)]
+            engines = speakers(self.dialect)
+            if engines and not self.failed:
+                lines.append(f"Engines that speak it: {', '.join(engines)}.")
         return "\n".join(lines)
 
     def write_junit(self, path: str | Path) -> None:

@@ -411,11 +411,14 @@ def definitions() -> list[dict[str, Any]]:
         found["draws"] = {"n": DRAWS_OF_MANY if size > 5000 else DRAWS, "calls": 1}
     found = case(
         "far-tail",
-        "100,000 tokens, each 18 behind a leader that stands first. A cumulative sum in float32 "
-        "stays at 1 after the leader; Gumbel noise of a 24-bit uniform reaches 16.6 at most.",
-        [(18.0, 1), (0.0, 100000)],
+        "100,000 tokens, each 17.375 behind a leader that stands first. A cumulative sum in "
+        "float32 stays where it is after the leader; Gumbel noise of a 24-bit uniform reaches 16.6 "
+        "at most.",
+        [(17.375, 1), (0.0, 100000)],
     )
     found["draws"] = {"n": 1000, "calls": 20}
+    # In halves: a search that runs past the last sum ends at the last token, each time.
+    found["cells"] = [[[0, 0]], [[1, 50000]], [[50001, 100000]]]
     grid = 2.0**-25
     found = case(
         "fine-tail",
@@ -436,9 +439,20 @@ def definitions() -> list[dict[str, Any]]:
     )
     found["draws"] = {"n": 2000, "calls": 4}
     found["cells"] = [[[i, 1016 + i, 8]] for i in range(8)]
-    found = case("draws-differ", "Two draws in a row are independent of one another.", flat)
+    found = case(
+        "numbers-suffice",
+        "200,000 equal tokens: random numbers of 16 bits or fewer reach so few of them that draws "
+        "repeat too often.",
+        [(0.0, 200000)],
+    )
+    found["draws"] = {"n": 1000, "calls": 4, "statistic": "repeats"}
+    found = case(
+        "draws-differ", "Two draws in a row are no more often equal than chance has it.", flat
+    )
     found["draws"] = {"n": 4000, "calls": 1, "statistic": "pairs"}
-    found = case("seeds-differ", "Two seeds give draws that are independent.", flat)
+    found = case(
+        "seeds-differ", "Draws of two seeds are no more often equal than chance has it.", flat
+    )
     found["draws"] = {"n": 2000, "calls": 2, "statistic": "seeds"}
     return cases
 
@@ -533,8 +547,12 @@ def _written(definition: Mapping[str, Any]) -> dict[str, Any]:
         case["answers"] = exact.answers(row, settings)
     draws = dict(definition["draws"])
     if "statistic" in draws:
-        comparisons = draws["n"] // 2 if draws["statistic"] == "pairs" else draws["n"]
-        draws |= _matches(comparisons, case["answers"][0], case["answers"][0])
+        if draws["statistic"] == "repeats":
+            (level,) = grouped
+            draws |= _repeats(draws["n"] * draws["calls"], level.count)
+        else:
+            comparisons = draws["n"] // 2 if draws["statistic"] == "pairs" else draws["n"]
+            draws |= _matches(comparisons, case["answers"][0], case["answers"][0])
         case["draws"] = draws
     elif _draws_tell(case, grouped, draws["n"] * draws["calls"]):
         case["draws"] = draws
@@ -672,6 +690,16 @@ def _matches(n: int, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[s
     with mp.workdps(40):
         p = mp.mpf(chance.numerator) / chance.denominator
         outside = exact.chance_outside(n, [p, 1 - p], [(low, high), (n - high, n - low)])
+    return {"matches": [low, high], "false_alarm": _up(outside)}
+
+
+def _repeats(n: int, size: int) -> dict[str, Any]:
+    """How many of ``n`` draws of equal tokens may have been drawn before."""
+    chances = exact.chance_of_repeats(n, size)
+    below, above = np.cumsum(chances), np.cumsum(chances[::-1])[::-1]
+    low = int(np.argmax(below > TAIL / 2))
+    high = len(chances) - 1 - int(np.argmax(above[::-1] > TAIL / 2))
+    outside = chances[:low].sum() + chances[high + 1 :].sum()
     return {"matches": [low, high], "false_alarm": _up(outside)}
 
 

@@ -153,6 +153,13 @@ def float32_sums(probs: Array, n: int, rng: np.random.Generator) -> Array:
     return drawn.clip(0, len(probs) - 1)
 
 
+def float32_sums_to_the_end(probs: Array, n: int, rng: np.random.Generator) -> Array:
+    """What lies beyond the last sum falls to the last token."""
+    total = np.cumsum(probs.astype(np.float32), dtype=np.float32)
+    drawn: Array = np.searchsorted(total, rng.random(n), side="right").clip(max=len(probs) - 1)
+    return drawn
+
+
 def uniform_of(bits: int) -> Callable[[Array, int, np.random.Generator], Array]:
     def draw(probs: Array, n: int, rng: np.random.Generator) -> Array:
         total = np.cumsum(probs)
@@ -422,6 +429,10 @@ FAULTS: dict[str, Fault] = {
     "bfloat16": Fault(changed(softmax=half("bfloat16")), "bfloat16-logits-temperature", "probs"),
     # Only draws show it.
     "float32 cumulative sums": Fault(changed(draw=float32_sums), "far-tail", "draw"),
+    "float32 cumulative sums, to the last token": Fault(
+        changed(draw=float32_sums_to_the_end), "far-tail", "draw"
+    ),
+    "a uniform of 15 bits": Fault(changed(draw=uniform_of(15)), "numbers-suffice", "draw"),
     "a uniform of 24 bits": Fault(changed(draw=uniform_of(24)), "fine-tail", "draw"),
     "a uniform of 8 bits": Fault(changed(draw=uniform_of(8)), "every-residue", "draw"),
     "Gumbel noise of 24 bits": Fault(changed(draw=float32_gumbel), "far-tail", "draw"),

@@ -178,6 +178,7 @@ def test_what_check_refuses(arguments: Any, error: type[Exception], message: str
     [
         (print, "has no name; conformance.Sampler makes one of functions"),
         (Sampler("empty", dials=[]), "the sampler empty has none of probs, kept, draw, so nothing"),
+        (Sampler("text", dials="top_k", draw=max), "dials must be a list of names, got 'top_k'"),
     ],
 )
 def test_what_is_no_sampler(sampler: Any, message: str) -> None:
@@ -376,3 +377,11 @@ def test_the_protocol_of_the_page_is_what_is_sent(tmp_path: Path) -> None:
             "seed": 0,
         },
     ]
+
+
+def test_a_dial_that_no_case_has() -> None:
+    mistyped = Sampler("mine", dials=["temperature", "topP"], draw=max)
+    with pytest.raises(
+        ValueError, match=r"^the sampler mine has a dial 'topP'; the cases have tem"
+    ):
+        check(mistyped)

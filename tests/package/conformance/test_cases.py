@@ -19,7 +19,14 @@ from transformers.generation import logits_process as hf
 
 from omnivault.conformance import read_cases
 from omnivault.conformance.cases import spread
-from omnivault.conformance.exact import answers, bounds, chance_outside, kept_sets, levels
+from omnivault.conformance.exact import (
+    answers,
+    bounds,
+    chance_of_repeats,
+    chance_outside,
+    kept_sets,
+    levels,
+)
 from omnivault.conformance.write_cases import as_text, written
 
 FOLDER = files("omnivault.conformance")
@@ -281,3 +288,17 @@ def test_limits_hold_equal_logits_together() -> None:
     (low, high), (_, small) = bounds(row, 1e-6, [2, 1])
     assert 0.4999 < low < high < 0.5001
     assert small < 1e-30
+
+
+def test_repeats_are_counted_as_by_hand() -> None:
+    """Every sequence of draws, in fractions; and the mean of many."""
+    for size, n in ((1, 3), (2, 4), (3, 5), (5, 4)):
+        counts = [0] * n
+        for drawn in itertools.product(range(size), repeat=n):
+            counts[n - len(set(drawn))] += 1
+        expected = [Fraction(count, size**n) for count in counts]
+        assert chance_of_repeats(n, size) == pytest.approx([float(x) for x in expected], abs=1e-15)
+    chances = chance_of_repeats(4000, 200_000)
+    assert chances.sum() == pytest.approx(1, abs=1e-10)
+    mean = 4000 - 200_000 * (1 - (1 - 1 / 200_000) ** 4000)
+    assert chances @ range(4000) == pytest.approx(mean, rel=1e-9)

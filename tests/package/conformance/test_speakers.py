@@ -36,7 +36,8 @@ def test_a_sampler_in_an_engines_dialect_is_recognized() -> None:
         report = check(sampler, cases=TELLING)
         assert not report.failed, str(report)
         assert engine in speakers(report.dialect)
-        assert f"So do: {', '.join(speakers(report.dialect))}." in str(report)
+        engines = ", ".join(speakers(report.dialect))
+        assert f"Engines that speak it: {engines}." in str(report)
 
 
 CUTS = ("top_k", "top_p", "min_p")
