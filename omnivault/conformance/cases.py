@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "Batch", "Case", "Suite", "read_cases"]
-
 Numbers = NDArray[np.float64]
 Tokens = Sequence[Sequence[int]]
 """Sets of tokens: [first, last] or [first, last, step] each."""

@@ -17,8 +17,6 @@ from omnivault.conformance.cases import Answer, Batch, Case, read_cases, spread
 from omnivault.conformance.programs import ProtocolError
 from omnivault.conformance.report import Report, Result, Verdict
 
-__all__ = ["KINDS", "Sampler", "check"]
-
 DIALS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma")
 """The dials of the cases."""
 KINDS = ("probs", "kept", "draw")

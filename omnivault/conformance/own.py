@@ -12,8 +12,6 @@ from omnivault.conformance.check import Sampler
 from omnivault.sampling import TRUNCATIONS, apply_temperature, greedy, sample
 from omnivault.sampling.truncation import in_order, truncate
 
-__all__ = ["OWN"]
-
 AT_ONCE = 10_000_000
 """Numbers in one tensor of rows that are drawn together."""
 

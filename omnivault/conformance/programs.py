@@ -13,8 +13,6 @@ from typing import IO, Any
 
 from omnivault._checks import shown
 
-__all__ = ["Program", "ProtocolError"]
-
 QUESTIONS = ("probs", "kept", "draw", "probs_batch", "draw_batch")
 
 

@@ -12,8 +12,6 @@ from xml.etree import ElementTree
 
 from omnivault.conformance.speakers import speakers
 
-__all__ = ["Report", "Result", "Verdict", "in_words"]
-
 # Not in an XML file, whatever an engine says.
 UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

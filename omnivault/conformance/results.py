@@ -8,8 +8,6 @@ from typing import Any
 
 from omnivault.conformance.report import Report, in_words
 
-__all__ = ["RESULTS", "read_results", "save_result"]
-
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from omnivault.engines import DIALECTS, Dialect, dialect
 
-__all__ = ["speakers", "ways_of"]
-
 
 def ways_of(engine: str) -> dict[str, str]:
     """Return the ways of an engine, by the conventions of the cases, as far as they were seen.

@@ -22,8 +22,6 @@ from mpmath import mp
 
 from omnivault.conformance import exact
 
-__all__ = ["definitions", "written"]
-
 TAIL = 1e-6
 """Of the counts of one case, the chance that any is outside, about."""
 DRAWS, DRAWS_OF_MANY = 4000, 1000

@@ -13,8 +13,6 @@ from omnivault._checks import shown
 from omnivault.engines.dialect import DIALECTS, dialect
 from omnivault.engines.law import probs
 
-__all__ = ["Line", "compare"]
-
 
 @dataclass(frozen=True)
 class Line:

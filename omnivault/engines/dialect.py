@@ -17,8 +17,6 @@ from typing import Any
 
 from omnivault._checks import shown
 
-__all__ = ["DIALECTS", "DIALS", "Dialect", "defaults", "dialect"]
-
 FOLDER = Path(__file__).parent / "dialects"
 
 DIALS: dict[str, str] = {

@@ -20,8 +20,6 @@ from torch import Tensor
 from omnivault._checks import check_integer, check_number, check_rows, shown
 from omnivault.engines.dialect import DIALS, Dialect, dialect
 
-__all__ = ["kept", "probs"]
-
 Rule = Mapping[str, Any]
 """What a dialect says of one dial."""
 

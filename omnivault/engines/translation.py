@@ -14,8 +14,6 @@ from omnivault._checks import check_rows
 from omnivault.engines.dialect import Dialect, dialect
 from omnivault.engines.law import acting, in_another_order, probs, read_settings
 
-__all__ = ["NoTranslationError", "Translation", "translate"]
-
 MASSES = ("top_p", "typical_p", "xtc")
 """Cuts that read probabilities, not their quotients: the temperature before them matters."""
 QUOTIENTS = ("top_k", "min_p")

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["adapters", "command", "requirements"]
-
 HERE = Path(__file__).parent
 METADATA = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
 NPM = re.compile(r"^// npm: (.+)$", re.MULTILINE)

@@ -29,8 +29,6 @@ from typing import Any
 
 from omnivault.conformance.programs import Program
 
-__all__ = ["ROWS", "SAVED", "grid", "observe", "save"]
-
 SAVED = Path(__file__).parents[2] / "engines" / "observations"
 PATIENCE = 300  # seconds for one answer
 SEED = 0
