@@ -101,7 +101,7 @@ class Batch:
 
     @property
     def weight(self) -> tuple[int, int]:
-        """As of a case: larger than each of its rows."""
+        """As of a case, larger than each of its rows."""
         return sum(c.size for c in self.cases), sum(len(c.settings) for c in self.cases)
 
 

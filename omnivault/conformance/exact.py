@@ -142,7 +142,7 @@ CONVENTIONS: dict[str, dict[str, str]] = {
         "refused": "refuses min-p 1",
     },
 }
-"""Where engines differ, by name: the ways there are, each in words."""
+"""Where engines differ, by name, and the ways there are, each in words."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Kept:
 
     counts: tuple[int, ...]
     which: str
-    """Which of a level that is kept in part: ``first``, ``last`` or ``any``; empty if none is."""
+    """Which tokens of a level that is kept in part, ``first``, ``last`` or ``any``; else empty."""
 
 
 def levels(row: Row) -> list[Level]:
@@ -197,8 +197,8 @@ def law(row: Sequence[Level], temperature: float, counts: Sequence[int]) -> list
 
     Examples
     --------
-    >>> law(levels([(0.0, 2), (-5.0, 1), (0.0, 1)]), 1.0, [3, 0])
-    [mpf('0.33333333333333333'), mpf('0.0')]
+    >>> [float(p) for p in law(levels([(0.0, 2), (-5.0, 1), (0.0, 1)]), 1.0, [3, 0])]
+    [0.3333333333333333, 0.0]
     """
     with mp.workdps(60):
         top = next(level.logit for level, n in zip(row, counts, strict=True) if n)

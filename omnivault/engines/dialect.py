@@ -48,7 +48,7 @@ class Dialect:
     order: tuple[str, ...]
     """Temperature and cuts, in the order in which they act."""
     rules: Mapping[str, Mapping[str, Any]]
-    """Of each dial: its ties, its border, and the ``meaning`` of values outside the usual ones."""
+    """Ties, border, and the ``meaning`` of values outside the usual ones, by dial."""
     defaults: Mapping[str, Any]
     """What acts when a call says nothing."""
     off: Mapping[str, Any]
@@ -60,7 +60,7 @@ class Dialect:
     options: Mapping[str, Mapping[str, Any]]
     """Settings that change the dialect itself, such as ``do_sample``."""
     faults: tuple[Mapping[str, Any], ...]
-    """Where the engine is wrong: the dial, what happens, what to set instead, the versions."""
+    """Where the engine is wrong, with the dial, what happens, what to set instead, the versions."""
     without_effect: tuple[str, ...] = ()
     """Dials that a call may name, and that change nothing."""
     greedy: bool = False

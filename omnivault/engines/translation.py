@@ -39,9 +39,9 @@ class Translation:
     settings: Mapping[str, Any]
     """The dials that act, under the names that they have everywhere in this package."""
     call: Mapping[str, Any]
-    """What to send: the engine's own names, with every other dial switched off."""
+    """What to send, under the engine's own names and with every other dial switched off."""
     conventions: tuple[str, ...]
-    """Where the engines may still part: at ties, where a border is met exactly, at a fault."""
+    """Where the engines may still part, at ties, where a border is met exactly, at a fault."""
     total_variation: float | None
     """How far the two laws are apart on the row that was given; None without one."""
 

@@ -176,7 +176,7 @@ def finds_fault(passes: Any, generator: torch.Generator) -> Iterator[Case]:
         return z.softmax(0)
 
     def counts_them(z: torch.Tensor) -> torch.Tensor:
-        return probs(z, "onnxruntime-genai", top_p=0.5).float()
+        return probs(z, "onnxruntime-genai", top_p=0.5).to(z)
 
     def becomes_nan(z: torch.Tensor) -> torch.Tensor:
         p = z.softmax(0)
