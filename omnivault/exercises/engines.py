@@ -62,12 +62,11 @@ def first_or_last(side: Any, generator: torch.Generator) -> Iterator[Case]:
         z = 2 * torch.randn(8, generator=generator)
         temperature = (0.5, 2.0, 1.2)[number % 3]
         cold, hot = (_sizes(z, t) for t in (1.0, temperature))
-        # Between two sums of either law, so that rounding cannot move the border.
-        borders = sorted({0.0, *cold, *hot})
+        # Between two sums of either law, so that rounding cannot move the border. The sums of all
+        # tokens are 1, however they are rounded: one border.
+        borders = sorted([0.0, *cold[:-1], *hot[:-1], 1.0])
         gaps = [b - a for a, b in itertools.pairwise(borders)]
-        place = max(range(len(gaps)), key=lambda i: gaps[i]) if number % 2 else number % len(gaps)
-        if gaps[place] < 1e-3:
-            continue
+        place = sorted(range(len(gaps)), key=gaps.__getitem__)[-1 - number % 3]
         rho = borders[place] + gaps[place] / 2
         sizes = [1 + sum(s < rho for s in sums) for sums in (hot, cold)]
         ranked = z.argsort(descending=True).tolist()

@@ -114,8 +114,12 @@ def verdicts(label: str, answer: Any) -> list[exercises.Verdict]:
 
 @pytest.mark.parametrize(("label", "answer"), RIGHT, ids=[label for label, _ in RIGHT])
 def test_a_right_answer_holds(label: str, answer: Any) -> None:
-    for verdict in verdicts(label, answer):
+    found = verdicts(label, answer)
+    for verdict in found:
         assert verdict.holds is True, verdict
+    # A number of cases that hangs on the random numbers may hang on how they are rounded, and the
+    # page would show another one than a reader's notebook.
+    assert len({verdict.text for verdict in found}) == 1
 
 
 @pytest.mark.parametrize(("label", "answer"), WRONG)
