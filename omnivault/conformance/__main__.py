@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from omnivault.conformance.cases import read_cases
 from omnivault.conformance.check import DIALS, KINDS, check
 from omnivault.conformance.own import OWN
-from omnivault.conformance.programs import Program, ProtocolError
+from omnivault.conformance.programs import HELLO, Program, ProtocolError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sampler: Any = OWN.get(options.program[0]) or Program(options.program)
     try:
         if isinstance(sampler, Program):
-            sampler.hello()
+            sampler.hello(max(HELLO, options.seconds))  # it may have a model to load
         dialect = dict(pair.split("=", 1) for pair in options.way)
         with _bar() as on_case:
             report = check(
@@ -83,7 +83,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a way that the sampler promises, such as temperature=first; any other fails",
     )
     parser.add_argument(
-        "--seconds", type=float, default=10.0, help="time limit of one question (default 10)"
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="time limit of one question (default 10), and of the start, if more than 60",
     )
     parser.add_argument("--junit", metavar="FILE", help="write a JUnit file too")
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM [ARG ...]")

@@ -13,6 +13,9 @@ from typing import IO, Any
 
 from omnivault._checks import shown
 
+HELLO = 60.0
+"""Seconds that a program has to start and to say who it is."""
+
 QUESTIONS = ("probs", "kept", "draw", "probs_batch", "draw_batch")
 
 
@@ -51,7 +54,7 @@ class Program:
         self._process: subprocess.Popen[str] | None = None
         self._errors: IO[str] | None = None
 
-    def hello(self, seconds: float = 60.0) -> None:
+    def hello(self, seconds: float = HELLO) -> None:
         """Start the program and ask who it is; end it if it takes longer than that."""
         late = threading.Event()
 

@@ -306,6 +306,19 @@ def test_a_program_that_does_not_say_hello(tmp_path: Path) -> None:
 # The command.
 
 
+@pytest.mark.parametrize(("told", "given"), [([], 60.0), (["--seconds", "300"], 300.0)])
+def test_a_slow_start_has_the_time_that_a_question_has(
+    told: list[str], given: float, program: Callable[..., list[str]], monkeypatch: Any
+) -> None:
+    limits = []
+    hello = Program.hello
+    monkeypatch.setattr(
+        Program, "hello", lambda self, seconds: (limits.append(seconds), hello(self, seconds))
+    )
+    assert main([*told, "--case", "plain", *program()]) == 0
+    assert limits == [given]
+
+
 def test_the_command_checks_a_program(
     program: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
