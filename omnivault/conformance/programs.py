@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -53,14 +55,16 @@ class Program:
         self.can: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._errors: IO[str] | None = None
+        self._lock = threading.Lock()
 
     def hello(self, seconds: float = HELLO) -> None:
         """Start the program and ask who it is; end it if it takes longer than that."""
         late = threading.Event()
 
-        def end() -> None:
+        def end() -> None:  # then no answer comes, and whoever waits for it tidies up
             late.set()
-            self.stop()
+            if (process := self._process) is not None:
+                _kill(process)
 
         timer = threading.Timer(seconds, end)
         timer.start()
@@ -116,17 +120,18 @@ class Program:
 
     def stop(self) -> None:
         """End the program, whatever it does."""
-        process, self._process = self._process, None
+        with self._lock:  # whoever waits for an answer may be at it too
+            process, self._process = self._process, None
+            errors, self._errors = self._errors, None
         if process is not None:
-            process.kill()
+            _kill(process)
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):  # what was not written yet is lost
                     if pipe is not None:
                         pipe.close()
-        if self._errors is not None:
-            self._errors.close()
-            self._errors = None
+        if errors is not None:
+            errors.close()
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         process = self._process or self._start()
@@ -169,6 +174,7 @@ class Program:
                 stderr=self._errors,
                 text=True,
                 encoding="utf-8",
+                start_new_session=True,
             )
         except OSError as error:
             self.stop()
@@ -188,6 +194,14 @@ class Program:
         self.stop()
         said = f"; its last line on stderr: {shown(lines[-1])}" if lines else ""
         return f" ({ended}){said}"
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a program and what it started, which would keep its pipes open."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def _written(logits: Any) -> Any:

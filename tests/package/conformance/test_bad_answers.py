@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -301,6 +302,29 @@ def test_a_program_that_does_not_say_hello(tmp_path: Path) -> None:
     path.write_text("import time; time.sleep(60)")
     with pytest.raises(ProtocolError, match=r"did not answer to hello within 0\.5 s"):
         Program([sys.executable, str(path)]).hello(0.5)
+    # Behind a script of the shell too, which is not the one that holds the pipes.
+    start = time.monotonic()
+    with pytest.raises(ProtocolError, match=r"did not answer to hello within 0\.5 s"):
+        Program(["sh", "-c", f"{sys.executable} {path}; true"]).hello(0.5)
+    assert time.monotonic() - start < 30
+
+
+def test_a_program_is_stopped_once_by_several_threads() -> None:
+    class Errors:
+        closed = 0
+
+        def close(self) -> None:
+            time.sleep(0.1)
+            self.closed += 1
+
+    mine = Program(["never started"])
+    mine._errors = errors = Errors()  # type: ignore[assignment]
+    threads = [threading.Thread(target=mine.stop) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors.closed == 1
 
 
 # The command.
