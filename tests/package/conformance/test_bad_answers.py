@@ -336,9 +336,12 @@ def test_a_slow_start_has_the_time_that_a_question_has(
 ) -> None:
     limits = []
     hello = Program.hello
-    monkeypatch.setattr(
-        Program, "hello", lambda self, seconds: (limits.append(seconds), hello(self, seconds))
-    )
+
+    def heard(self: Program, seconds: float) -> None:
+        limits.append(seconds)
+        hello(self, seconds)
+
+    monkeypatch.setattr(Program, "hello", heard)
     assert main([*told, "--case", "plain", *program()]) == 0
     assert limits == [given]
 
