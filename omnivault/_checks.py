@@ -86,6 +86,9 @@ def extremes(x: Tensor) -> tuple[float, float]:
     """Return the smallest number and the largest, nan if there is one; 0 if none can be seen."""
     if x.is_meta or x.numel() == 0:
         return 0.0, 0.0
+    if x.numel() == 1:
+        only = x.item()
+        return only, only
     least, most = torch.aminmax(x)
     return least.item(), most.item()
 
@@ -97,15 +100,26 @@ def anywhere(condition: Tensor) -> bool:
 
 def check_rows(logits: Tensor) -> Tensor:
     """Return the largest of each row; raise unless every row of logits has a softmax."""
+    check_row_dtype(logits)
+    largest = logits.amax(-1)
+    check_largest(logits, largest)
+    return largest
+
+
+def check_row_dtype(logits: Tensor) -> None:
     check_logits(logits)
     if logits.dtype.itemsize < 2:
         raise TypeError(
             f"logits in {logits.dtype} have too few digits to be compared, and may have no -inf; "
             "convert them with z.float()"
         )
-    # The largest of a row says it all: nan if there is one, +inf if there is one, -inf if
-    # nothing else is there.
-    largest = logits.amax(-1)
+
+
+def check_largest(logits: Tensor, largest: Tensor) -> None:
+    """Raise unless every row has a softmax, of which its largest logit says it all.
+
+    It is nan if there is one, ``+inf`` if there is one, ``-inf`` if nothing else is there.
+    """
     least, most = extremes(largest)
     if not -torch.finfo(logits.dtype).max <= least <= most <= torch.finfo(logits.dtype).max:
         row = logits[~largest.isfinite()][0]
@@ -117,7 +131,6 @@ def check_rows(logits: Tensor) -> Tensor:
             else ("are all -inf", "a mask must leave at least one token")
         )
         raise ValueError(f"logits of a row {ailment}: {some_values(row)}; {remedy}")
-    return largest
 
 
 def check_temperature(

@@ -18,11 +18,15 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import Generator, anywhere, check_dense, check_generator, shown, some_values
+from omnivault._parts import in_parts
 
 __all__ = ["BLOCK", "block_sums", "draw_rows", "inverse_cdf", "uniforms"]
 
 BLOCK = 128
 """How many weights a block holds."""
+
+SHORT = 1024
+"""A row of so many is searched at once: few additions in float64 cost less than a second search."""
 
 
 def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
@@ -103,15 +107,18 @@ def block_sums(weights: Tensor) -> Tensor:
     >>> block_sums(torch.ones(1, 300))
     tensor([[128., 128.,  44.]], dtype=torch.float64)
     """
-    return _blocks(weights).sum(-1).double()
+    return _sums(weights).double()
 
 
-def _blocks(weights: Tensor) -> Tensor:
-    """Shape (rows, blocks, 128), filled up with zeros."""
-    missing = -weights.shape[-1] % BLOCK
-    if missing:
-        weights = torch.nn.functional.pad(weights, (0, missing))
-    return weights.view(len(weights), weights.shape[-1] // BLOCK, BLOCK)
+def _sums(weights: Tensor) -> Tensor:
+    over = weights.shape[-1] % BLOCK
+    whole = weights[:, :-over] if over else weights
+    sums = [
+        part.unflatten(-1, (part.shape[-1] // BLOCK, BLOCK)).sum(-1) for part in in_parts(whole)
+    ]
+    if over:
+        sums.append(weights[:, -over:].sum(-1, keepdim=True))
+    return torch.cat(sums, -1) if len(sums) > 1 else sums[0]
 
 
 def draw_rows(rows: Tensor, generator: Generator) -> Tensor:
@@ -140,11 +147,19 @@ def draw_rows(rows: Tensor, generator: Generator) -> Tensor:
     >>> draw_rows(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.Generator().manual_seed(0))
     tensor([1, 0])
     """
-    blocks = _blocks(rows)
-    u = uniforms(len(rows), 2, generator, rows.device)
-    block = _search(blocks.sum(-1), u[:, :1])
-    inside = blocks.gather(1, block.unsqueeze(-1).expand(-1, 1, BLOCK)).squeeze(1)
-    return (block * BLOCK + _search(inside, u[:, 1:])).squeeze(-1)
+    first, second = uniforms(len(rows), 2, generator, rows.device).split(1, -1)
+    if rows.shape[-1] <= SHORT:
+        return _search(rows, first).squeeze(-1)
+    start = BLOCK * _search(_sums(rows), first)
+    if len(rows) == 1 and rows.is_cpu:
+        at = int(start)
+        block = rows[:, at : at + BLOCK]
+    else:
+        place = start + torch.arange(BLOCK, device=rows.device)
+        last = rows.shape[-1] - 1
+        # The last block may be shorter: what would lie behind it is given the weight 0.
+        block = rows.gather(1, place.clamp(max=last)).mul_(place <= last)
+    return (start + _search(block, second)).squeeze(-1)
 
 
 def _search(weights: Tensor, u: Tensor) -> Tensor:

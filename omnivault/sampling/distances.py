@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import at_least_float32, extremes
+from omnivault._parts import in_parts
 
 
 def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None) -> Tensor:
@@ -29,18 +30,22 @@ def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None
     >>> below_largest(z, z.amax(-1), torch.tensor(1e38)), (z - z.amax(-1)) / 1e38
     (tensor([ 0., -6.]), tensor([0., -inf]))
     """
-    z, top = at_least_float32(logits), at_least_float32(largest).unsqueeze(-1)
+    top = at_least_float32(largest).unsqueeze(-1)
     # A difference overflows only if the largest is more than half a unit in the last place of the
     # largest number. Those of such rows are taken in halves, which are exact there; of others
     # halves may be subnormal.
-    limit = torch.finfo(z.dtype).max * torch.finfo(z.dtype).eps / 8
+    limit = torch.finfo(top.dtype).max * torch.finfo(top.dtype).eps / 8
     least, most = extremes(top)
     if least < -limit or most > limit:
-        half = torch.where(top.abs() > limit, 0.5, 1.0).to(z.dtype)
-        shifted = z * half - top * half
-    else:
-        half = None
-        shifted = z - top
-    if divisor is not None:
-        shifted = shifted.div_(divisor)
-    return shifted if half is None else shifted.div_(half)
+        half = torch.where(top.abs() > limit, 0.5, 1.0).to(top.dtype)
+        shifted = at_least_float32(logits) * half - top * half
+        return (shifted if divisor is None else shifted.div_(divisor)).div_(half)
+    if len(in_parts(logits)) == 1:
+        shifted = logits - top
+        return shifted if divisor is None else shifted.div_(divisor)
+    shifted = torch.empty_like(logits, dtype=top.dtype)
+    for part, result in zip(in_parts(logits), in_parts(shifted), strict=True):
+        torch.sub(part, top, out=result)
+        if divisor is not None:
+            result.div_(divisor)
+    return shifted

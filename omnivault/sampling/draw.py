@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnivault._checks import Generator, anywhere, check_rows
-from omnivault.inverse_cdf import draw_rows
-from omnivault.sampling.dials import share
-from omnivault.sampling.nucleus import draw_from_nucleus, for_rows
-from omnivault.sampling.temperature import scaled
-from omnivault.sampling.truncation import in_order, truncate
+from omnivault._checks import Generator, check_generator, check_row_dtype, check_rows
+from omnivault.sampling.rows import draw_tokens
+from omnivault.sampling.settings import Settings
+from omnivault.sampling.truncation import in_order
 
 
 def greedy(logits: Tensor) -> Tensor:
@@ -100,22 +98,11 @@ def sample(
     >>> sample(logits, top_k=1, temperature=2.0)
     tensor([1, 1, 1, 1, 1])
     """
-    z, later, cold = scaled(logits, temperature, in_order(dials))
-    if set(later) <= {"top_p", "min_p"}:
-        # The largest logit is 0 and stays, so min-p keeps the same before top-p and after it.
-        p = share(later.pop("top_p", 1.0), z, "top_p")
-        weights = z.exp()
-        drawable = truncate(z, later).exp() if later else weights
-        if isinstance(p, float) and p == 1:
-            drawn = draw_rows(_rows(drawable), generator)
-        else:
-            three = _rows(z), _rows(weights), _rows(drawable)
-            drawn = draw_from_nucleus(*three, for_rows(p, z.device), generator)
-    else:
-        drawn = draw_rows(_rows(truncate(z, later).softmax(-1)), generator)
-    drawn = drawn.reshape(logits.shape[:-1])
-    return torch.where(cold, logits.argmax(-1), drawn) if anywhere(cold) else drawn
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])
+    dials = in_order(dials)
+    check_row_dtype(logits)
+    settings = Settings.of(logits, temperature, dials)
+    rows = logits.detach().reshape(-1, logits.shape[-1])
+    own = check_generator(generator, len(rows))
+    if rows.is_meta or len(rows) == 0:
+        return rows.new_empty(logits.shape[:-1], dtype=torch.int64)
+    return draw_tokens(rows, settings, own).reshape(logits.shape[:-1])

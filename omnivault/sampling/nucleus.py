@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from omnivault._checks import (
-    Generator,
     anywhere,
     at_least_float32,
     check_dense,
@@ -16,7 +15,7 @@ from omnivault._checks import (
     shown,
     some_values,
 )
-from omnivault.inverse_cdf import BLOCK, block_sums, draw_rows
+from omnivault._parts import in_parts
 from omnivault.sampling.dials import share
 from omnivault.sampling.distances import below_largest
 from omnivault.sampling.truncation import top_p
@@ -74,63 +73,65 @@ def in_nucleus(logits: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
     z = at_least_float32(logits)
     weights = below_largest(z, largest).exp()
     rows = z.reshape(-1, size), weights.reshape(-1, size), tokens.reshape(-1)
-    return inside(*rows, for_rows(p, z.device)).reshape(tokens.shape)
+    return torch.tensor(inside(*rows, p), device=z.device).reshape(tokens.shape)
 
 
-def for_rows(p: float | Tensor, device: torch.device) -> float | Tensor:
-    """Return the numbers of all rows in one dimension, float64."""
-    return p.reshape(-1).to(device) if isinstance(p, Tensor) else p
-
-
-def draw_from_nucleus(
+def inside(
     z: Tensor,
     weights: Tensor,
-    drawable: Tensor,
+    tokens: Tensor,
     p: float | Tensor,
-    generator: Generator,
-) -> Tensor:
-    """Draw a token of each row until it is in the nucleus of softmax(z); weights are exp(z).
+    names: Tensor | None = None,
+    definition: Callable[[int, int], bool] | None = None,
+) -> list[bool]:
+    """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z).
 
-    p is one number, or float64 with one for each row.
+    Where z holds some tokens alone, ``names`` are their indices, and ``definition`` says of a row
+    and a column whether the whole row keeps it.
     """
-    drawn = draw_rows(drawable, generator)
-    (out,) = (~inside(z, weights, drawn, p)).nonzero(as_tuple=True)
-    if len(out):
-        z, rejected = z[out], drawn[out].unsqueeze(-1)
-        at = z.gather(-1, rejected)
-        # What comes after a token that is out is out as well. Before it are the larger, and of
-        # its equals those with a higher index.
-        index = torch.arange(z.shape[-1], device=z.device)
-        before = (z > at) | ((z == at) & (index > rejected))
-        if isinstance(generator, Sequence):
-            generator = [generator[row] for row in out.tolist()]
-        p = p[out] if isinstance(p, Tensor) else p
-        drawn[out] = draw_from_nucleus(z, weights[out], drawable[out] * before, p, generator)
-    return drawn
-
-
-def inside(z: Tensor, weights: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
-    """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z), the largest is 1."""
-    own, at = (x.gather(-1, tokens.unsqueeze(-1)) for x in (weights, z))
-    own, total = own.squeeze(-1).double(), block_sums(weights).sum(-1)
-    # A comparison in place gives 0 or 1 as floats, which is faster than a mask of booleans.
-    smaller = block_sums(z.clone().lt_(at).mul_(weights)).sum(-1)
-    # Whichever place it has among equals.
+    column = tokens.unsqueeze(-1)
+    at = z.gather(-1, column)
+    own = weights.gather(-1, column).squeeze(-1).tolist()
+    smaller, total = _mass_below(z, weights, at)
+    each = p.flatten().tolist() if isinstance(p, Tensor) else [p] * len(own)
     slack = _slack(z.shape[-1], z.dtype)
-    within = smaller + own > (1 - p) * (1 + slack) * total
-    if isinstance(p, Tensor) or p == 1:
-        within |= (at.squeeze(-1) > -torch.inf) & (p == 1)
-    (asked,) = (~within).nonzero(as_tuple=True)
-    if len(asked):
-        z, at, tokens = z[asked], at[asked], tokens[asked]
-        with_equals = smaller[asked] + own[asked] * (z == at).sum(-1)
-        each = p[asked] if isinstance(p, Tensor) else p
-        close = with_equals > (1 - each) * (1 - slack) * total[asked]
-        # Where rounding or the place among equals decides, the definition is asked.
-        for row in close.nonzero(as_tuple=True)[0]:
-            own_p = each[row].item() if isinstance(each, Tensor) else each
-            within[asked[row]] = top_p(z[row], own_p)[tokens[row]].isfinite()
-    return within
+    found = []
+    for row, mass in enumerate(own):
+        left, border = smaller[row] + mass, (1 - each[row]) * total[row]
+        if left > border * (1 + slack):
+            found.append(True)
+            continue
+        if each[row] == 1:
+            found.append(bool(at[row] > -torch.inf))
+            continue
+        # Of its equals those with a lower index come after it.
+        token, equal = int(tokens[row]), z[row] == at[row]
+        lower = equal[:token] if names is None else equal & (names[row] < names[row, token])
+        left += mass * int(lower.sum())
+        if left > border * (1 + slack):
+            found.append(True)
+        elif left < border * (1 - slack):
+            found.append(False)
+        elif definition is not None:
+            found.append(definition(row, token))
+        else:
+            found.append(bool(top_p(z[row], each[row])[token].isfinite()))
+    return found
+
+
+def _mass_below(z: Tensor, weights: Tensor, at: Tensor) -> tuple[list[float], list[float]]:
+    """Sum the weights of the logits that are smaller, and all."""
+    below = torch.empty_like(z)
+    smaller: list[Tensor] = []
+    total: list[Tensor] = []
+    three = in_parts(z), in_parts(weights), in_parts(below)
+    for part, weight, result in zip(*three, strict=True):
+        total.append(weight.sum(-1))
+        # A comparison that gives 0 or 1 as floats is faster than a mask of booleans.
+        smaller.append(torch.lt(part, at, out=result).mul_(weight).sum(-1))
+    if len(total) == 1:
+        return smaller[0].tolist(), total[0].tolist()
+    return [sum(float(x) for x in smaller)], [sum(float(x) for x in total)]
 
 
 def _slack(size: int, dtype: torch.dtype) -> float:
@@ -145,6 +146,6 @@ def _slack(size: int, dtype: torch.dtype) -> float:
     rounding have one or a few. So the two shares are a product of m factors (1 + d)^(+-1) apart,
     which is at most m u / (1 - m u) from 1 (Higham, 2002, lemma 3.1).
     """
-    factors = 2 * size + size // 32 + 2 * BLOCK + 4 * 40 + 32
+    factors = 4 * size + 4 * 40 + 32
     lost = factors * torch.finfo(dtype).eps / 2
     return lost / (1 - lost) if lost < 1 else float("inf")
