@@ -26,7 +26,7 @@ BLOCK = 128
 """How many weights a block holds."""
 
 SHORT = 1024
-"""A row of so many is searched at once: few additions in float64 cost less than a second search."""
+"""A row of so many is one block: to add it up in float64 costs less than a second search."""
 
 
 def inverse_cdf(weights: Tensor, *, generator: Generator = None) -> Tensor:
@@ -149,7 +149,7 @@ def draw_rows(rows: Tensor, generator: Generator) -> Tensor:
     """
     first, second = uniforms(len(rows), 2, generator, rows.device).split(1, -1)
     if rows.shape[-1] <= SHORT:
-        return _search(rows, first).squeeze(-1)
+        return _search(rows, second).squeeze(-1)
     start = BLOCK * _search(_sums(rows), first)
     if len(rows) == 1 and rows.is_cpu:
         at = int(start)

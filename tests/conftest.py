@@ -46,6 +46,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def two_searches() -> Iterator[None]:
+    """Short rows are searched like long ones, so that small weights can be chosen for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omnivault.inverse_cdf.SHORT", 128)
+        yield
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     site = ROOT / "_build" / "html"

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from omnivault._checks import anywhere
 from omnivault._parts import in_parts
 
 HEIGHT = 64
 """How many rows the table has whose columns are searched."""
 
 
-def kept_by_top_k(rows: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits that :func:`top_k` keeps, and where they stand.
+def largest_with_equals(rows: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Return the k largest numbers of each row and all that equal the k-th, and where they stand.
 
     Parameters
     ----------
     rows
-        Logits ``(B, V)``.
+        Shape ``(B, V)``.
     k
         From 1 to V: an int, or int64 ``(B, 1)``.
 
     Returns
     -------
     values
-        Falling, ``(B, n)`` with an n that holds all of any row; what is not kept is ``-inf``.
-    tokens
+        In falling order, ``(B, n)``; others may follow.
+    places
         Their indices, int64 ``(B, n)``.
 
     Examples
     --------
-    >>> values, tokens = kept_by_top_k(torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0]]), 2)
-    >>> values, tokens[0, 1:3].sort().values
-    (tensor([[3., 2., 2.]]), tensor([2, 3]))
+    >>> largest_with_equals(torch.tensor([[3.0, 1.0, 4.0, 0.0]]), 2)
+    (tensor([[4., 3., 1.]]), tensor([[2, 0, 1]]))
     """
     size = rows.shape[-1]
     most = int(k.max()) if isinstance(k, Tensor) else k
     count = most + 1
     while True:
-        values, tokens = largest(rows, min(count, size))
-        kth = values.gather(1, k - 1) if isinstance(k, Tensor) else values[:, k - 1 : k]
-        # One that is smaller than the k-th shows that all of its equals are here.
-        if count >= size or not anywhere((values[:, -1:] == kth) & (kth > -torch.inf)):
-            return values.masked_fill(values < kth, -torch.inf), tokens
+        values, places = largest(rows, min(count, size))
+        kth = values.gather(1, k - 1) if isinstance(k, Tensor) else values[:, k - 1]
+        # A last one that is smaller than the k-th shows that all equals of the k-th are here.
+        ends = zip(kth.flatten().tolist(), values[:, -1].tolist(), strict=True)
+        if count >= size or not any(last == least > -math.inf for least, last in ends):
+            return values, places
         count *= 4
 
 

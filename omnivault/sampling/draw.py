@@ -105,4 +105,4 @@ def sample(
     own = check_generator(generator, len(rows))
     if rows.is_meta or len(rows) == 0:
         return rows.new_empty(logits.shape[:-1], dtype=torch.int64)
-    return draw_tokens(rows, settings, own).reshape(logits.shape[:-1])
+    return draw_tokens(rows, settings, own).view(logits.shape[:-1])

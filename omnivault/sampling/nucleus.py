@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from omnivault._checks import (
 from omnivault._parts import in_parts
 from omnivault.sampling.dials import share
 from omnivault.sampling.distances import below_largest
+from omnivault.sampling.rounding import slack_of_tail
 from omnivault.sampling.truncation import top_p
 
 
@@ -73,28 +72,23 @@ def in_nucleus(logits: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
     z = at_least_float32(logits)
     weights = below_largest(z, largest).exp()
     rows = z.reshape(-1, size), weights.reshape(-1, size), tokens.reshape(-1)
-    return torch.tensor(inside(*rows, p), device=z.device).reshape(tokens.shape)
+    return inside(*rows, p).reshape(tokens.shape)
 
 
-def inside(
-    z: Tensor,
-    weights: Tensor,
-    tokens: Tensor,
-    p: float | Tensor,
-    names: Tensor | None = None,
-    definition: Callable[[int, int], bool] | None = None,
+def inside(z: Tensor, weights: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
+    """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z)."""
+    at = z.gather(-1, tokens.unsqueeze(-1))
+    return torch.tensor(answers(z, weights, tokens, at, p), dtype=torch.bool, device=z.device)
+
+
+def answers(
+    z: Tensor, weights: Tensor, tokens: Tensor, at: Tensor, p: float | Tensor
 ) -> list[bool]:
-    """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z).
-
-    Where z holds some tokens alone, ``names`` are their indices, and ``definition`` says of a row
-    and a column whether the whole row keeps it.
-    """
-    column = tokens.unsqueeze(-1)
-    at = z.gather(-1, column)
-    own = weights.gather(-1, column).squeeze(-1).tolist()
+    """As :func:`inside`, one answer a row, given the logits ``at`` of the tokens, ``(B, 1)``."""
+    own = weights.gather(-1, tokens.unsqueeze(-1)).flatten().tolist()
     smaller, total = _mass_below(z, weights, at)
     each = p.flatten().tolist() if isinstance(p, Tensor) else [p] * len(own)
-    slack = _slack(z.shape[-1], z.dtype)
+    slack = slack_of_tail(z.shape[-1], z.dtype)
     found = []
     for row, mass in enumerate(own):
         left, border = smaller[row] + mass, (1 - each[row]) * total[row]
@@ -105,16 +99,13 @@ def inside(
             found.append(bool(at[row] > -torch.inf))
             continue
         # Of its equals those with a lower index come after it.
-        token, equal = int(tokens[row]), z[row] == at[row]
-        lower = equal[:token] if names is None else equal & (names[row] < names[row, token])
-        left += mass * int(lower.sum())
+        token = int(tokens[row])
+        left += mass * int((z[row, :token] == at[row]).sum())
         if left > border * (1 + slack):
             found.append(True)
         elif left < border * (1 - slack):
             found.append(False)
-        elif definition is not None:
-            found.append(definition(row, token))
-        else:
+        else:  # where rounding decides, the definition is asked
             found.append(bool(top_p(z[row], each[row])[token].isfinite()))
     return found
 
@@ -132,20 +123,3 @@ def _mass_below(z: Tensor, weights: Tensor, at: Tensor) -> tuple[list[float], li
     if len(total) == 1:
         return smaller[0].tolist(), total[0].tolist()
     return [sum(float(x) for x in smaller)], [sum(float(x) for x in total)]
-
-
-def _slack(size: int, dtype: torch.dtype) -> float:
-    """How far apart the shares of a tail may be that `top_p` and that block sums give.
-
-    A sum of n positive numbers, in whatever order they are added, has each of them multiplied by at
-    most n - 1 factors 1 + d with |d| <= u. `top_p` adds V exponentials in its softmax and V
-    quotients behind it; here blocks of 128 are added, twice, and their sums in float64, up to
-    2 V / 128 of u each, to be generous where z is in float64 too. An exponential that is off by 20
-    units in the last place is one with 40 factors, and there are four; a quotient, 1 - p, what
-    underflows (V of the smallest normal number, beside 1 - p >= 2^-53) and this line's own
-    rounding have one or a few. So the two shares are a product of m factors (1 + d)^(+-1) apart,
-    which is at most m u / (1 - m u) from 1 (Higham, 2002, lemma 3.1).
-    """
-    factors = 4 * size + 4 * 40 + 32
-    lost = factors * torch.finfo(dtype).eps / 2
-    return lost / (1 - lost) if lost < 1 else float("inf")

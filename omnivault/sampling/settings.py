@@ -11,6 +11,8 @@ from torch import Tensor
 
 from omnivault._checks import anywhere, check_temperature
 from omnivault.sampling.dials import for_each_row, number_of_tokens, reach, share
+from omnivault.sampling.distances import below_largest
+from omnivault.sampling.truncation import TRUNCATIONS, truncate
 
 CHECKS: dict[str, Callable[[Any, Tensor], Any]] = {
     "top_k": lambda value, logits: number_of_tokens(value, logits, "top_k"),
@@ -19,6 +21,12 @@ CHECKS: dict[str, Callable[[Any, Tensor], Any]] = {
     "min_p": lambda value, logits: share(value, logits, "min_p", zero=True),
     "typical_p": lambda value, logits: share(value, logits, "typical_p"),
 }
+
+
+TRUNCATIONS_OFF = {"top_p": 1.0, "min_p": 0.0}
+
+Own = torch.Generator | list[torch.Generator] | None
+"""Where random numbers come from: checked, one for all rows or one for each."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,11 @@ class Settings:
         dials = {name: some(value) for name, value in self.dials.items()}
         return Settings(some(self.temperature), some(self.cold), dials)
 
+    def of_each(self, name: str, rows: int) -> list[Any]:
+        """The numbers of a dial, one for each row; one that is not set keeps every token."""
+        value = self.dials.get(name, TRUNCATIONS_OFF.get(name))
+        return value.flatten().tolist() if _each(value) else [value] * rows
+
     @property
     def for_functions(self) -> dict[str, Any]:
         """The dials as truncations take them, with one dimension where there is one for each."""
@@ -75,3 +88,12 @@ def _each(value: Any) -> bool:
 
 def _column(value: Any) -> Any:
     return value.reshape(-1, 1) if _each(value) else value
+
+
+def kept(logits: Tensor, settings: Settings) -> Tensor:
+    """Return (z - max z) / T with ``-inf`` where a token is ruled out, by the definitions."""
+    dials = settings.for_functions
+    early = {name: value for name, value in dials.items() if TRUNCATIONS[name].commutes}
+    later = {name: value for name, value in dials.items() if name not in early}
+    z = below_largest(truncate(logits, early), logits.amax(-1), settings.temperature)
+    return truncate(z, later)

@@ -23,7 +23,7 @@ INF, NAN = math.inf, math.nan
 FALSE_ALARM = 1e-3
 dtypes = pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
 sizes = pytest.mark.parametrize("vocabulary", [1, 2, 127, 128, 129, 255, 256, 257, 300, 1000])
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "two_searches")
 Choose = Callable[[list[tuple[float, float]]], None]
 LARGEST = 1 - 2.0**-53
 

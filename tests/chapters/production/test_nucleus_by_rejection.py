@@ -132,8 +132,7 @@ def drawn_by_sample(logits: Tensor, **options: Any) -> tuple[Law, list[Fraction]
             path.append(choose(exactly(row)))
             return torch.tensor(path[-1:])
 
-        patch.setattr("omnivault.sampling.nucleus.draw_rows", draw)
-        patch.setattr("omnivault.sampling.draw.draw_rows", draw)
+        patch.setattr("omnivault.sampling.rows.draw_rows", draw)
         result = sample(logits, **options)
         assert result.shape == ()
         assert int(result) == path[-1]
@@ -209,7 +208,7 @@ def test_sample_draws_and_rejects_as_often_as_it_should(
         counts.append(len(rows))
         return draw(rows, generator)
 
-    monkeypatch.setattr("omnivault.sampling.nucleus.draw_rows", counted)
+    monkeypatch.setattr("omnivault.sampling.rows.draw_rows", counted)
     weights = [1, 5, 2, 3, 5, 1, 3]
     order = sorted(range(7), key=lambda i: (-weights[i], -i))
     p = shares(*(weights[i] for i in order))

@@ -29,6 +29,7 @@ from tests.support.strategies import (
 
 GRID = 2**53
 LAST = 1 - 2.0**-53
+pytestmark = pytest.mark.usefixtures("two_searches")
 
 
 def sums_of_float64() -> list[float]:

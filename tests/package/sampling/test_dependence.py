@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omnivault.sampling import plain_sample, sample, top_p
-from omnivault.sampling.nucleus import inside
+from omnivault.sampling.nucleus import answers
 from tests.package.sampling.common import (
     INF,
     KINDS,
@@ -26,11 +26,11 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collects how many rows are asked in each round of a draw from a nucleus."""
     rows: list[int] = []
 
-    def spy(z: Tensor, weights: Tensor, tokens: Tensor, p: float) -> Tensor:
+    def spy(z: Tensor, *rest: Any) -> list[bool]:
         rows.append(len(z))
-        return inside(z, weights, tokens, p)
+        return answers(z, *rest)
 
-    monkeypatch.setattr("omnivault.sampling.nucleus.inside", spy)
+    monkeypatch.setattr("omnivault.sampling.rows.answers", spy)
     return rows
 
 

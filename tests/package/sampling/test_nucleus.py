@@ -297,12 +297,12 @@ def definition(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pytest.param([0.6, 0.3, 0.1], 0.5, [0], 0, id="nothing is near"),
         pytest.param([0.6, 0.3, 0.1], 0.7, [0, 1], 0, id="two are in"),
         pytest.param(DYADIC, 0.5, [0], 1, id="p reached exactly: the first that is out"),
-        pytest.param(DYADIC, 0.75, [0, 1], 2, id="p reached exactly: two equals that are out"),
-        pytest.param(DYADIC, 0.76, [0, 1, 3], 2, id="two equals at the border"),
-        pytest.param(TWO_BITS, 0.5, [2, 3], 4, id="four equals at the border"),
+        pytest.param(DYADIC, 0.75, [0, 1], 1, id="p reached exactly: two equals that are out"),
+        pytest.param(DYADIC, 0.76, [0, 1, 3], 0, id="two equals at the border"),
+        pytest.param(TWO_BITS, 0.5, [2, 3], 1, id="four equals at the border"),
         pytest.param(TWO_BITS, 1.0, [0, 1, 2, 3], 0, id="equals with all the mass asked for"),
         pytest.param(
-            [0.3, 0.3, *[0.05] * 8], 0.68, [0, 1, 8, 9], 8, id="eight equals at the border"
+            [0.3, 0.3, *[0.05] * 8], 0.68, [0, 1, 8, 9], 0, id="eight equals at the border"
         ),
         pytest.param([0.3, 0.3, 0.28, 0.12], 0.85, [0, 1, 2], 0, id="equals that are in"),
         pytest.param([0.94, *[0.01] * 6], 0.5, [0], 0, id="equals that are out"),

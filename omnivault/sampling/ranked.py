@@ -1,0 +1,79 @@
+"""Draws behind a top-k: everything happens among the few largest logits, in falling order."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from operator import neg
+
+import torch
+from torch import Tensor
+
+from omnivault._checks import check_largest
+from omnivault.inverse_cdf import uniforms
+from omnivault.sampling.candidates import largest_with_equals
+from omnivault.sampling.distances import below_largest
+from omnivault.sampling.rounding import border_of_min_p, slack_of_tail
+from omnivault.sampling.settings import Own, Settings, kept
+
+MOST = 1024
+"""Up to so many tokens are few."""
+
+
+def draw_ranked(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
+    """Draw a token for each row of logits ``(B, V)`` with a top-k, int64 ``(B,)``."""
+    rows = len(logits)
+    values, tokens = largest_with_equals(logits, settings.dials["top_k"])
+    check_largest(logits, values[:, 0])
+    z = below_largest(values, values[:, 0], settings.temperature)
+    masses = z.exp().cumsum(-1, dtype=torch.float64)
+    u = uniforms(rows, 1, generator, logits.device).flatten()
+    ranked = (x.tolist() for x in (values, z, masses, tokens, u))
+    dials = (settings.of_each(name, rows) for name in ("top_k", "top_p", "min_p"))
+    drawn = []
+    for row, (value, distance, mass, names, v, k, p, m) in enumerate(
+        zip(*ranked, *dials, strict=True)
+    ):
+        # Equals of the k-th are kept with it.
+        size = bisect_right(value, -value[k - 1], key=neg)
+        n = _kept(distance, mass, size, p, m, z.dtype)
+        if n is None:
+            this = slice(row, row + 1)
+            by_definition = kept(logits[this], settings[this])[0, tokens[row, :size]].isfinite()
+            places = by_definition.nonzero().flatten()
+            names = tokens[row, places].tolist()
+            mass = z[row, places].exp().cumsum(-1, dtype=torch.float64).tolist()
+            n = len(names)
+        elif n < size and distance[n] == distance[n - 1]:
+            # Of equals at the border those with the highest indices.
+            first = bisect_left(distance, -distance[n], key=neg)
+            last = bisect_right(distance, -distance[n], 0, size, key=neg)
+            names[first:last] = sorted(names[first:last], reverse=True)
+        drawn.append(names[bisect_right(mass, v * mass[n - 1], 0, n - 1)])
+    return torch.tensor(drawn, device=logits.device)
+
+
+def _kept(
+    z: list[float], mass: list[float], size: int, p: float, m: float, dtype: torch.dtype
+) -> int | None:
+    """How many of the first tokens top-p and min-p keep, or None if rounding decides.
+
+    ``z`` falls from 0; ``mass`` has the sums of the exponentials.
+    """
+    n = size
+    if p < 1:
+        total = mass[size - 1]
+        n = bisect_left(mass, p * total, 0, size - 1) + 1
+        left, slack = (1 - p) * total, slack_of_tail(size, dtype, 1 - p)
+        if total - mass[n - 1] > left * (1 - slack) and n < size:
+            return None
+        if n > 1 and total - mass[n - 2] < left * (1 + slack):
+            return None
+    if m > 0:
+        low, high = border_of_min_p(m, dtype)
+        sure = bisect_right(z, -high, 0, n, key=neg)
+        if sure < bisect_right(z, -low, 0, n, key=neg):
+            return None
+        n = sure
+    return n
