@@ -111,14 +111,16 @@ def block_sums(weights: Tensor) -> Tensor:
 
 
 def _sums(weights: Tensor) -> Tensor:
-    over = weights.shape[-1] % BLOCK
-    whole = weights[:, :-over] if over else weights
-    sums = [
-        part.unflatten(-1, (part.shape[-1] // BLOCK, BLOCK)).sum(-1) for part in in_parts(whole)
-    ]
-    if over:
-        sums.append(weights[:, -over:].sum(-1, keepdim=True))
-    return torch.cat(sums, -1) if len(sums) > 1 else sums[0]
+    sums = []
+    for (part,) in in_parts(weights):
+        whole, over = divmod(part.shape[-1], BLOCK)
+        blocks = part[:, : whole * BLOCK] if over else part
+        sums.append(blocks.view(len(part), whole, BLOCK).sum(-1))
+        if over:
+            sums.append(part[:, whole * BLOCK :].sum(-1, keepdim=True))
+    if len(sums) == 1:
+        return sums[0]
+    return torch.cat(sums, -1).view(len(weights), -(-weights.shape[-1] // BLOCK))
 
 
 def draw_rows(rows: Tensor, generator: Generator) -> Tensor:

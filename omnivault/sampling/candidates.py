@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from omnivault._parts import in_parts
+from omnivault._parts import LONG, PART
 
 HEIGHT = 64
 """How many rows the table has whose columns are searched."""
@@ -64,7 +64,7 @@ def largest(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if width < 4 * count:
         values, places = rows.topk(count)
         return values, places
-    table = rows[:, : HEIGHT * width].unflatten(-1, (HEIGHT, width))
+    table = rows[:, : HEIGHT * width].view(len(rows), HEIGHT, width)
     columns = _column_maxima(table).topk(count).indices
     down = torch.arange(0, HEIGHT * width, width, device=rows.device)
     places = (columns.unsqueeze(1) + down.unsqueeze(1)).flatten(1)
@@ -76,7 +76,12 @@ def largest(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _column_maxima(table: Tensor) -> Tensor:
-    parts = in_parts(table, 1)
-    if len(parts) == 1:
+    """The largest of each column, ``(B, width)``; long tables one by one, in one thread each."""
+    rows, height, width = table.shape
+    if height * width < LONG or not table.is_cpu or torch.get_num_threads() == 1:
         return table.amax(1)
-    return torch.stack([part.amax(1) for part in parts]).amax(0)
+    some = max(1, PART // width)
+    return torch.cat([
+        torch.stack([part.amax(1) for part in one.split(some, 1)]).amax(0)
+        for one in table.split(1)
+    ])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import at_least_float32, extremes
-from omnivault._parts import in_parts
+from omnivault._parts import LONG, in_parts
 
 
 def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None) -> Tensor:
@@ -40,12 +40,12 @@ def below_largest(logits: Tensor, largest: Tensor, divisor: Tensor | None = None
         half = torch.where(top.abs() > limit, 0.5, 1.0).to(top.dtype)
         shifted = at_least_float32(logits) * half - top * half
         return (shifted if divisor is None else shifted.div_(divisor)).div_(half)
-    if len(in_parts(logits)) == 1:
+    if logits.ndim != 2 or logits.shape[-1] < LONG:
         shifted = logits - top
         return shifted if divisor is None else shifted.div_(divisor)
     shifted = torch.empty_like(logits, dtype=top.dtype)
-    for part, result in zip(in_parts(logits), in_parts(shifted), strict=True):
-        torch.sub(part, top, out=result)
-        if divisor is not None:
-            result.div_(divisor)
+    divisor = top.new_ones(()) if divisor is None else divisor
+    four = in_parts(logits, shifted, top, divisor.expand(len(top), 1))
+    for part, result, largest, number in four:
+        torch.sub(part, largest, out=result).div_(number)
     return shifted

@@ -112,14 +112,14 @@ def answers(
 
 def _mass_below(z: Tensor, weights: Tensor, at: Tensor) -> tuple[list[float], list[float]]:
     """Sum the weights of the logits that are smaller, and all."""
-    below = torch.empty_like(z)
-    smaller: list[Tensor] = []
-    total: list[Tensor] = []
-    three = in_parts(z), in_parts(weights), in_parts(below)
-    for part, weight, result in zip(*three, strict=True):
-        total.append(weight.sum(-1))
+    sums = [
         # A comparison that gives 0 or 1 as floats is faster than a mask of booleans.
-        smaller.append(torch.lt(part, at, out=result).mul_(weight).sum(-1))
-    if len(total) == 1:
-        return smaller[0].tolist(), total[0].tolist()
-    return [sum(float(x) for x in smaller)], [sum(float(x) for x in total)]
+        (torch.lt(part, a, out=torch.empty_like(part)).mul_(weight).sum(-1), weight.sum(-1))
+        for part, weight, a in in_parts(z, weights, at)
+    ]
+    if len(sums) == 1:
+        return sums[0][0].tolist(), sums[0][1].tolist()
+    smaller, total = (
+        torch.cat(parts).view(len(z), -1).sum(-1).tolist() for parts in zip(*sums, strict=True)
+    )
+    return smaller, total

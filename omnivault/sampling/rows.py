@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import check_largest
-from omnivault._parts import in_parts, row_maxima
-from omnivault.inverse_cdf import draw_rows
+from omnivault._parts import by_row, in_parts, row_maxima
+from omnivault.inverse_cdf import SHORT, draw_rows
 from omnivault.sampling.distances import below_largest
 from omnivault.sampling.nucleus import answers
 from omnivault.sampling.ranked import MOST, draw_ranked
@@ -20,17 +20,14 @@ from omnivault.sampling.rounding import border_of_min_p
 from omnivault.sampling.settings import Own, Settings, kept
 from omnivault.sampling.truncation import top_k
 
-LONG = 2**15
-"""Rows of so many logits are taken one by one."""
-
-AT_ONCE = 2**20
-"""How many logits of shorter rows are taken together."""
+AT_ONCE = 2**18
+"""How many logits are taken together."""
 
 
 def draw_tokens(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     """Draw a token for each row of logits ``(B, V)``, int64 ``(B,)``; B is not 0."""
     rows, size = logits.shape
-    step = rows if not logits.is_cpu else 1 if size >= LONG else AT_ONCE // size
+    step = max(1, AT_ONCE // size) if logits.is_cpu else rows
     if rows <= step:
         return _draw(logits, settings, generator)
     parts = [slice(start, start + step) for start in range(0, rows, step)]
@@ -62,8 +59,7 @@ def _draw_warm(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     largest = row_maxima(logits)
     check_largest(logits, largest)
     z = below_largest(values, largest, settings.temperature)
-    # The exponentials of a softmax are faster than `exp`, but it splits several rows over threads.
-    weights = z.softmax(-1) if z.shape[-1] >= LONG else z.exp()
+    weights = _weights(z)
     if dials.keys() <= {"top_k"}:  # nothing is left to be asked
         return draw_rows(weights, generator)
     rows = _Rows(logits, settings, z, weights)
@@ -76,6 +72,16 @@ def _two_kinds(logits: Tensor, few: Tensor, settings: Settings, generator: Own) 
         (some,) = kind.nonzero(as_tuple=True)
         drawn[some] = _draw_warm(logits[some], settings[some], _of(generator, some))
     return drawn
+
+
+def _weights(z: Tensor) -> Tensor:
+    if z.shape[-1] <= SHORT:
+        return z.exp()
+    # The exponentials of a softmax are faster.
+    weights = torch.empty_like(z)
+    for row, result in by_row(z, weights):
+        torch.softmax(row, -1, out=result)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,13 @@ class _Rows:
         """The weights of the tokens that min-p may keep."""
         if "min_p" not in self.settings.dials:
             return self.weights
-        low = torch.tensor([low for low, _ in self._borders()], dtype=self.z.dtype)
-        low = low.to(self.z.device).unsqueeze(-1)
-        above = torch.empty_like(self.z)
-        three = in_parts(self.z), in_parts(self.weights), in_parts(above)
-        for z, weight, result in zip(*three, strict=True):
+        low = torch.tensor([[low] for low, _ in self._borders()], dtype=self.z.dtype)
+        # Without a top-p nobody asks for the weights again.
+        above = torch.empty_like(self.z) if "top_p" in self.settings.dials else self.weights
+        four = in_parts(self.z, self.weights, above, low.to(self.z.device))
+        for z, weight, result, border in four:
             # A comparison that gives 0 or 1 as floats is faster than a mask of booleans.
-            torch.ge(z, low, out=result).mul_(weight)
+            torch.mul(torch.ge(z, border, out=torch.empty_like(z)), weight, out=result)
         return above
 
     def _borders(self) -> list[tuple[float, float]]:
