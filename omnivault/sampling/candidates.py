@@ -76,12 +76,14 @@ def largest(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _column_maxima(table: Tensor) -> Tensor:
-    """The largest of each column, ``(B, width)``; long tables one by one, in one thread each."""
-    rows, height, width = table.shape
+    """Return the largest of each column, ``(B, width)``; of long rows in one thread."""
+    _, height, width = table.shape
     if height * width < LONG or not table.is_cpu or torch.get_num_threads() == 1:
         return table.amax(1)
     some = max(1, PART // width)
-    return torch.cat([
-        torch.stack([part.amax(1) for part in one.split(some, 1)]).amax(0)
-        for one in table.split(1)
-    ])
+    return torch.cat(
+        [
+            torch.stack([part.amax(1) for part in one.split(some, 1)]).amax(0)
+            for one in table.split(1)
+        ]
+    )

@@ -77,37 +77,43 @@ def in_nucleus(logits: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
 
 def inside(z: Tensor, weights: Tensor, tokens: Tensor, p: float | Tensor) -> Tensor:
     """As :func:`in_nucleus`, for rows; weights are proportional to softmax(z)."""
-    at = z.gather(-1, tokens.unsqueeze(-1))
-    return torch.tensor(answers(z, weights, tokens, at, p), dtype=torch.bool, device=z.device)
+    found = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    found[outside(z, weights, tokens, z.gather(-1, tokens.unsqueeze(-1)), p)] = False
+    return found
 
 
-def answers(
-    z: Tensor, weights: Tensor, tokens: Tensor, at: Tensor, p: float | Tensor
-) -> list[bool]:
-    """As :func:`inside`, one answer a row, given the logits ``at`` of the tokens, ``(B, 1)``."""
+def outside(z: Tensor, weights: Tensor, tokens: Tensor, at: Tensor, p: float | Tensor) -> list[int]:
+    """Return the rows that are not :func:`inside`, given the logits ``at`` of their tokens."""
     own = weights.gather(-1, tokens.unsqueeze(-1)).flatten().tolist()
     smaller, total = _mass_below(z, weights, at)
-    each = p.flatten().tolist() if isinstance(p, Tensor) else [p] * len(own)
+    share = p.flatten().tolist() if isinstance(p, Tensor) else [p] * len(own)
     slack = slack_of_tail(z.shape[-1], z.dtype)
-    found = []
-    for row, mass in enumerate(own):
-        left, border = smaller[row] + mass, (1 - each[row]) * total[row]
-        if left > border * (1 + slack):
-            found.append(True)
-            continue
-        if each[row] == 1:
-            found.append(bool(at[row] > -torch.inf))
-            continue
-        # Of its equals those with a lower index come after it.
-        token = int(tokens[row])
-        left += mass * int((z[row, :token] == at[row]).sum())
-        if left > border * (1 + slack):
-            found.append(True)
-        elif left < border * (1 - slack):
-            found.append(False)
+    # In float64. Whatever place a token has among its equals, more than this is enough.
+    few = [
+        row
+        for row, (s, w, t, q) in enumerate(zip(smaller, own, total, share, strict=True))
+        if s + w <= (1 - q) * (1 + slack) * t
+    ]
+    if not few:
+        return few
+    some = torch.tensor(few, device=z.device)
+    index = torch.arange(z.shape[-1], device=z.device)
+    # Of its equals those with a lower index come after it.
+    after = (z[some] == at[some]) & (index < tokens[some].unsqueeze(-1))
+    out = []
+    for row, equals in zip(few, after.sum(-1).tolist(), strict=True):
+        left, limit = smaller[row] + own[row] * (1 + equals), (1 - share[row]) * total[row]
+        if share[row] == 1:  # every token that is not ruled out
+            is_out = bool(at[row] == -torch.inf)
+        elif left > limit * (1 + slack):
+            is_out = False
+        elif left < limit * (1 - slack):
+            is_out = True
         else:  # where rounding decides, the definition is asked
-            found.append(bool(top_p(z[row], each[row])[token].isfinite()))
-    return found
+            is_out = not top_p(z[row], share[row])[tokens[row]].isfinite()
+        if is_out:
+            out.append(row)
+    return out
 
 
 def _mass_below(z: Tensor, weights: Tensor, at: Tensor) -> tuple[list[float], list[float]]:
@@ -120,6 +126,7 @@ def _mass_below(z: Tensor, weights: Tensor, at: Tensor) -> tuple[list[float], li
     if len(sums) == 1:
         return sums[0][0].tolist(), sums[0][1].tolist()
     smaller, total = (
-        torch.cat(parts).view(len(z), -1).sum(-1).tolist() for parts in zip(*sums, strict=True)
+        torch.cat(parts).view(len(z), -1).double().sum(-1).tolist()
+        for parts in zip(*sums, strict=True)
     )
     return smaller, total

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from operator import neg
 
 import torch
@@ -37,39 +35,36 @@ def draw_ranked(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     ):
         # Equals of the k-th are kept with it.
         size = bisect_right(value, -value[k - 1], key=neg)
-        n = _kept(distance, mass, size, p, m, z.dtype)
+        names = names[:size]
+        n = _kept(distance, mass, names, p, m, z.dtype)
         if n is None:
-            this = slice(row, row + 1)
-            by_definition = kept(logits[this], settings[this])[0, tokens[row, :size]].isfinite()
-            places = by_definition.nonzero().flatten()
-            names = tokens[row, places].tolist()
-            mass = z[row, places].exp().cumsum(-1, dtype=torch.float64).tolist()
+            names, mass = _by_definition(logits, settings, row, z, tokens[:, :size])
             n = len(names)
-        elif n < size and distance[n] == distance[n - 1]:
-            # Of equals at the border those with the highest indices.
-            first = bisect_left(distance, -distance[n], key=neg)
-            last = bisect_right(distance, -distance[n], 0, size, key=neg)
-            names[first:last] = sorted(names[first:last], reverse=True)
         drawn.append(names[bisect_right(mass, v * mass[n - 1], 0, n - 1)])
     return torch.tensor(drawn, device=logits.device)
 
 
 def _kept(
-    z: list[float], mass: list[float], size: int, p: float, m: float, dtype: torch.dtype
+    z: list[float], mass: list[float], names: list[int], p: float, m: float, dtype: torch.dtype
 ) -> int | None:
     """How many of the first tokens top-p and min-p keep, or None if rounding decides.
 
-    ``z`` falls from 0; ``mass`` has the sums of the exponentials.
+    ``z`` falls from 0; ``mass`` has the sums of its exponentials. Of equals at the border those
+    with the highest indices are put first.
     """
-    n = size
+    size = n = len(names)
     if p < 1:
         total = mass[size - 1]
         n = bisect_left(mass, p * total, 0, size - 1) + 1
         left, slack = (1 - p) * total, slack_of_tail(size, dtype, 1 - p)
-        if total - mass[n - 1] > left * (1 - slack) and n < size:
+        if n < size and total - mass[n - 1] > left * (1 - slack):
             return None
         if n > 1 and total - mass[n - 2] < left * (1 + slack):
             return None
+        if n < size and z[n] == z[n - 1]:
+            first = bisect_left(z, -z[n], key=neg)
+            last = bisect_right(z, -z[n], 0, size, key=neg)
+            names[first:last] = sorted(names[first:last], reverse=True)
     if m > 0:
         low, high = border_of_min_p(m, dtype)
         sure = bisect_right(z, -high, 0, n, key=neg)
@@ -77,3 +72,13 @@ def _kept(
             return None
         n = sure
     return n
+
+
+def _by_definition(
+    logits: Tensor, settings: Settings, row: int, z: Tensor, tokens: Tensor
+) -> tuple[list[int], list[float]]:
+    this = slice(row, row + 1)
+    stay = kept(logits[this], settings[this])[0, tokens[row]].isfinite()
+    (places,) = stay.nonzero(as_tuple=True)
+    mass = z[row, places].exp().cumsum(-1, dtype=torch.float64)
+    return tokens[row, places].tolist(), mass.tolist()

@@ -28,12 +28,11 @@ def slack_of_tail(size: int, dtype: torch.dtype, left: float = 1.0) -> float:
 
 
 def border_of_min_p(p: float, dtype: torch.dtype) -> tuple[float, float]:
-    """Return two borders in (z - max z) / T: below the first :func:`min_p` keeps no token, from
-    the second on all.
+    """Return two borders of (z - max z) / T.
 
-    There a quotient of two exponentials that may be off by 20 units in the last place, two
-    quotients and a product are rounded, which moves the logarithm by less than 64 u, or, where p
-    is tiny, log p itself.
+    Below the first :func:`min_p` keeps no token, and from the second on all: two exponentials that
+    may be off by 20 units in the last place, two quotients and a product move the logarithm of
+    their ratio by less than 64 u, and where p is tiny the rounding of log p itself does.
     """
     if p == 0:
         return -math.inf, -math.inf

@@ -14,7 +14,7 @@ from omnivault._checks import check_largest
 from omnivault._parts import by_row, in_parts, row_maxima
 from omnivault.inverse_cdf import SHORT, draw_rows
 from omnivault.sampling.distances import below_largest
-from omnivault.sampling.nucleus import answers
+from omnivault.sampling.nucleus import outside
 from omnivault.sampling.ranked import MOST, draw_ranked
 from omnivault.sampling.rounding import border_of_min_p
 from omnivault.sampling.settings import Own, Settings, kept
@@ -50,7 +50,7 @@ def _draw_warm(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
         return draw_rows(kept(logits, settings).softmax(-1), generator)
     values = logits
     if (k := dials.get("top_k")) is not None:
-        few = k <= min(MOST, logits.shape[-1] // 4)
+        few = k <= _few(logits.shape[-1])
         if isinstance(few, Tensor) and bool(few.any()) and not bool(few.all()):
             return _two_kinds(logits, few.squeeze(1), settings, generator)
         if bool(few.all()) if isinstance(few, Tensor) else few:
@@ -64,6 +64,11 @@ def _draw_warm(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
         return draw_rows(weights, generator)
     rows = _Rows(logits, settings, z, weights)
     return rows.draw(rows.above_min_p(), generator)
+
+
+def _few(size: int) -> int:
+    """How many tokens of a vocabulary are few; many rows of a small one are drawn together."""
+    return min(MOST, size // 4) if size >= SHORT else 0
 
 
 def _two_kinds(logits: Tensor, few: Tensor, settings: Settings, generator: Own) -> Tensor:
@@ -112,41 +117,48 @@ class _Rows:
         return drawn
 
     def above_min_p(self) -> Tensor:
-        """The weights of the tokens that min-p may keep."""
+        """Return the weights, 0 where min-p cannot keep a token."""
         if "min_p" not in self.settings.dials:
             return self.weights
-        low = torch.tensor([[low] for low, _ in self._borders()], dtype=self.z.dtype)
+        low = self._border(0)
         # Without a top-p nobody asks for the weights again.
         above = torch.empty_like(self.z) if "top_p" in self.settings.dials else self.weights
-        four = in_parts(self.z, self.weights, above, low.to(self.z.device))
+        four = in_parts(self.z, self.weights, above, low.expand(len(self.z), 1))
         for z, weight, result, border in four:
             # A comparison that gives 0 or 1 as floats is faster than a mask of booleans.
             torch.mul(torch.ge(z, border, out=torch.empty_like(z)), weight, out=result)
         return above
 
-    def _borders(self) -> list[tuple[float, float]]:
-        each = self.settings.of_each("min_p", len(self.z))
-        return [border_of_min_p(p, self.z.dtype) for p in each]
+    def _border(self, which: int) -> Tensor:
+        """One border of min-p, ``(1, 1)`` or ``(B, 1)``."""
+        p = self.settings.dials["min_p"]
+        each = p.flatten().tolist() if isinstance(p, Tensor) else [p]
+        borders = [[border_of_min_p(one, self.z.dtype)[which]] for one in each]
+        return torch.tensor(borders, dtype=self.z.dtype, device=self.z.device)
 
     def _not_kept(self, drawn: Tensor) -> list[int]:
         """Rows whose token is not kept."""
         dials, at = self.settings.dials, self.z.gather(-1, drawn.unsqueeze(-1))
-        found = [True] * len(at)
+        out = []
         if "top_p" in dials:
-            found = answers(self.z, self.weights, drawn, at, dials["top_p"])
+            out = outside(self.z, self.weights, drawn, at, dials["top_p"])
         if "min_p" in dials:
-            for row, (z, (_, high)) in enumerate(
-                zip(at.flatten().tolist(), self._borders(), strict=True)
-            ):
-                if found[row] and z < high:  # where rounding decides, the definitions are asked
-                    this = slice(row, row + 1)
-                    by_definition = kept(self.logits[this], self.settings[this])
-                    found[row] = bool(by_definition[0, drawn[row]].isfinite())
-        return [row for row, is_kept in enumerate(found) if not is_kept]
+            near = (at < self._border(1)).flatten().tolist()
+            out += [
+                row
+                for row in range(len(near))
+                # Where rounding decides, the definitions are asked.
+                if near[row] and row not in out and not self._is_kept(row, drawn[row])
+            ]
+        return out
+
+    def _is_kept(self, row: int, token: Tensor) -> bool:
+        this = slice(row, row + 1)
+        return bool(kept(self.logits[this], self.settings[this])[0, token].isfinite())
 
 
 def _of(generator: Own, rows: slice | Tensor) -> Own:
-    """The generators of some rows."""
+    """Return the generators of some rows."""
     if not isinstance(generator, list):
         return generator
     return generator[rows] if isinstance(rows, slice) else [generator[r] for r in rows.tolist()]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from omnivault._checks import anywhere, check_temperature
 from omnivault.sampling.dials import for_each_row, number_of_tokens, reach, share
-from omnivault.sampling.distances import below_largest
-from omnivault.sampling.truncation import TRUNCATIONS, truncate
+from omnivault.sampling.temperature import scaled
+from omnivault.sampling.truncation import truncate
 
 CHECKS: dict[str, Callable[[Any, Tensor], Any]] = {
     "top_k": lambda value, logits: number_of_tokens(value, logits, "top_k"),
@@ -23,7 +23,8 @@ CHECKS: dict[str, Callable[[Any, Tensor], Any]] = {
 }
 
 
-TRUNCATIONS_OFF = {"top_p": 1.0, "min_p": 0.0}
+OFF = {"top_p": 1.0, "min_p": 0.0}
+"""What keeps every token."""
 
 Own = torch.Generator | list[torch.Generator] | None
 """Where random numbers come from: checked, one for all rows or one for each."""
@@ -46,18 +47,10 @@ class Settings:
         divisor = _column(check_temperature(temperature, logits, zero=True))
         cold = None
         if isinstance(temperature, Tensor) or temperature == 0:
-            cold = divisor == 0
-            if anywhere(cold):
-                divisor = torch.where(cold, 1.0, divisor)
-            else:
-                cold = None
-        checked = {}
-        for name, value in dials.items():
-            if name in CHECKS:
-                value = CHECKS[name](value, logits)
-            elif isinstance(value, Tensor) and value.ndim:
-                value = for_each_row(value, logits, name).unsqueeze(-1)
-            checked[name] = _column(value).to(logits.device) if _each(value) else value
+            zero = divisor == 0
+            if anywhere(zero):
+                divisor, cold = torch.where(zero, 1.0, divisor), zero
+        checked = {name: _checked(name, value, logits) for name, value in dials.items()}
         return cls(divisor, cold, checked)
 
     def __getitem__(self, rows: slice | Tensor) -> Settings:
@@ -70,8 +63,8 @@ class Settings:
         return Settings(some(self.temperature), some(self.cold), dials)
 
     def of_each(self, name: str, rows: int) -> list[Any]:
-        """The numbers of a dial, one for each row; one that is not set keeps every token."""
-        value = self.dials.get(name, TRUNCATIONS_OFF.get(name))
+        """Return the numbers of a dial for all rows; one that is not set keeps every token."""
+        value = self.dials.get(name, OFF.get(name))
         return value.flatten().tolist() if _each(value) else [value] * rows
 
     @property
@@ -80,6 +73,14 @@ class Settings:
         return {
             name: value.squeeze(-1) if _each(value) else value for name, value in self.dials.items()
         }
+
+
+def _checked(name: str, value: Any, logits: Tensor) -> Any:
+    if name in CHECKS:
+        value = CHECKS[name](value, logits)
+    elif _each(value):  # of a truncation that somebody registered
+        value = for_each_row(value, logits, name).unsqueeze(-1)
+    return _column(value).to(logits.device) if _each(value) else value
 
 
 def _each(value: Any) -> bool:
@@ -92,8 +93,8 @@ def _column(value: Any) -> Any:
 
 def kept(logits: Tensor, settings: Settings) -> Tensor:
     """Return (z - max z) / T with ``-inf`` where a token is ruled out, by the definitions."""
-    dials = settings.for_functions
-    early = {name: value for name, value in dials.items() if TRUNCATIONS[name].commutes}
-    later = {name: value for name, value in dials.items() if name not in early}
-    z = below_largest(truncate(logits, early), logits.amax(-1), settings.temperature)
+    temperature = settings.temperature
+    z, later, _ = scaled(
+        logits, temperature.squeeze(-1) if temperature.ndim else temperature, settings.for_functions
+    )
     return truncate(z, later)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omnivault.sampling import plain_sample, sample, top_p
-from omnivault.sampling.nucleus import answers
+from omnivault.sampling.nucleus import outside
 from tests.package.sampling.common import (
     INF,
     KINDS,
@@ -26,11 +26,11 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collects how many rows are asked in each round of a draw from a nucleus."""
     rows: list[int] = []
 
-    def spy(z: Tensor, *rest: Any) -> list[bool]:
+    def spy(z: Tensor, *rest: Any) -> list[int]:
         rows.append(len(z))
-        return answers(z, *rest)
+        return outside(z, *rest)
 
-    monkeypatch.setattr("omnivault.sampling.rows.answers", spy)
+    monkeypatch.setattr("omnivault.sampling.rows.outside", spy)
     return rows
 
 
