@@ -33,7 +33,7 @@ from omnivault.experiments.peers import Peer, Turn, peers
 from omnivault.figures.tables import Table, table
 from omnivault.sampling import sample
 
-__all__ = ["CHAINS", "Case", "TEMPERATURE", "ahead", "cases", "compare", "logits_like", "saved"]
+__all__ = ["CHAINS", "TEMPERATURE", "Case", "ahead", "cases", "compare", "logits_like", "saved"]
 
 SAVED = Path(__file__).with_name("data") / "benchmark.json"
 TEMPERATURE = 0.8
@@ -63,6 +63,9 @@ class Case(NamedTuple):
     """The kind, as for :func:`logits_like`."""
     V: int
     B: int
+
+    def __str__(self) -> str:
+        return f"{self.chain}, {self.logits} logits, V = {self.V:,}, B = {self.B}"
 
 
 def cases() -> list[Case]:
@@ -324,8 +327,7 @@ def main() -> None:
         todo = cases()
         task = bar.add_task("", total=len(todo))
         for case in todo:
-            chain, kind, V, B = case
-            bar.update(task, description=f"{chain}: {kind} logits, V = {V:,}, B = {B}")
+            bar.update(task, description=str(case))
             comparisons.append(_measure(case, found))
             bar.advance(task)
         bar.update(task, description="single operations")
@@ -338,10 +340,8 @@ def main() -> None:
     for single in passes:
         print(f"{single['name']:24} {single['ms']:8.3f} ms for {single['logits']:,} logits")
     leaders = ahead(comparisons)
-    for name, (chain, kind, V, B), times in leaders:
-        print(
-            f"{name} is ahead: {chain}, {kind} logits, V = {V:,}, B = {B}: {times:.1f} times as fast"
-        )
+    for name, case, times in leaders:
+        print(f"{name} is ahead: {case}: {times:.1f} times as fast")
     if not leaders:
         print("no peer is ahead")
     run = {"machine": machine, "comparisons": comparisons, "passes": passes}

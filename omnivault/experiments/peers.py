@@ -19,7 +19,7 @@ from torch import Tensor
 from omnivault.conformance.adapters.environments import adapters, requirements
 from omnivault.experiments import llama_cpp
 
-__all__ = ["Peer", "Turn", "by_jax", "by_numpy", "peers", "by_transformers"]
+__all__ = ["Peer", "Turn", "by_jax", "by_numpy", "by_transformers", "peers"]
 
 Turn = Callable[[], object]
 Peer = Callable[[Tensor, float, Mapping[str, Any]], Turn | None]
@@ -61,7 +61,7 @@ def peers(folder: Path) -> tuple[dict[str, Peer], list[str]]:
 def by_transformers(
     logits: Tensor, temperature: float, dials: Mapping[str, Any]
 ) -> Callable[[], Tensor]:
-    """The warpers of Transformers in its order, a softmax, and ``torch.multinomial``."""
+    """Apply the warpers of Transformers in its order, a softmax, and ``torch.multinomial``."""
     from transformers import (
         MinPLogitsWarper,
         TemperatureLogitsWarper,
@@ -83,7 +83,7 @@ def by_transformers(
 
 
 def by_numpy(logits: Tensor, temperature: float, dials: Mapping[str, Any]) -> Turn | None:
-    """A softmax in float64, which ``Generator.choice`` asks for, and its draw, row by row."""
+    """Compute a softmax in float64, which ``Generator.choice`` asks for, and draw row by row."""
     if dials:
         return None
     import numpy as np
@@ -100,7 +100,7 @@ def by_numpy(logits: Tensor, temperature: float, dials: Mapping[str, Any]) -> Tu
 
 
 def by_jax(logits: Tensor, temperature: float, dials: Mapping[str, Any]) -> Turn | None:
-    """``jax.random.categorical``, compiled together with the division and a fresh key."""
+    """Call ``jax.random.categorical``, compiled together with the division and a fresh key."""
     if dials:
         return None
     from jax import Array, jit, random
@@ -109,14 +109,15 @@ def by_jax(logits: Tensor, temperature: float, dials: Mapping[str, Any]) -> Turn
     rows = asarray(logits.numpy())
     key = random.key(0)
 
-    @jit
     def step(key: Array, rows: Array) -> tuple[Array, Array]:
         after, now = random.split(key)
         return after, random.categorical(now, rows / temperature)
 
+    compiled = jit(step)
+
     def draw() -> Array:
         nonlocal key
-        key, drawn = step(key, rows)
+        key, drawn = compiled(key, rows)
         return drawn.block_until_ready()
 
     return draw
