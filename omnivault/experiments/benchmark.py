@@ -225,10 +225,11 @@ def _measure(case: Case, found: Mapping[str, Peer]) -> dict[str, Any]:
     """Compare with the peers that know the chain, and with single operations."""
     dials = CHAINS[case.chain]
     logits = logits_like(case.logits, case.V, case.B)
+    probs = torch.empty_like(logits)
     turns = {name: peer(logits, TEMPERATURE, dials) for name, peer in found.items()}
     others = {name: turn for name, turn in turns.items() if turn is not None}
     operations: dict[str, Turn] = {
-        "softmax": lambda: torch.softmax(logits, -1),
+        "softmax": lambda: torch.softmax(logits, -1, out=probs),
         "topk 50": lambda: logits.topk(50),
     }
     compared = compare(
