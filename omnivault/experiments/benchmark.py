@@ -1,6 +1,6 @@
 """How long a draw takes: :func:`omnivault.sampling.sample` beside its peers.
 
-The peers are other samplers, in :mod:`~omnivault.experiments.peers`. All run in this process, in
+The peers are the other samplers of ``omnivault.experiments.peers``. All run in this process, in
 turns, on the same logits with the same settings, and each round gives a ratio for each peer.
 Absolute times belong to the machine; ratios travel better. A softmax and ``torch.topk`` take turns
 too: they say how many passes over the logits a draw is worth.
@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
 from omnivault.experiments import llama_cpp
@@ -62,7 +60,9 @@ class Case(NamedTuple):
     logits: str
     """The kind, as for :func:`logits_like`."""
     V: int
+    """Tokens in the vocabulary."""
     B: int
+    """Rows."""
 
     def __str__(self) -> str:
         return f"{self.chain}, {self.logits} logits, V = {self.V:,}, B = {self.B}"
@@ -313,6 +313,9 @@ def _ratio(peer: Mapping[str, float] | None) -> tuple[float, ...] | None:
 
 def main() -> None:
     """Measure, print, and save in the file that is named on the command line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     target = Path(sys.argv[1])
     found, missing = peers(target.parent / "bench")
     for line in missing:
@@ -320,19 +323,24 @@ def main() -> None:
     machine = _machine(found)
     print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
     comparisons = []
-    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
-    ) as bar:
+    bar = Progress(
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        auto_refresh=False,  # a thread that redraws it would do so while something is timed
+    )
+    with bar:
         todo = cases()
         task = bar.add_task("", total=len(todo))
         for case in todo:
-            bar.update(task, description=str(case))
+            bar.update(task, description=str(case), refresh=True)
             comparisons.append(_measure(case, found))
             bar.advance(task)
-        bar.update(task, description="single operations")
-        passes = _passes()
+    passes = _passes()
     print(_table(comparisons, list(found)))
     print(
         f"T = {TEMPERATURE}; medians; ours in ms, in softmaxes and in topks of 50 of the same "
