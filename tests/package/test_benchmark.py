@@ -534,8 +534,17 @@ def test_the_numbers_of_the_kept_run_fit_together(number: int) -> None:
     assert case["ours"] > 0
     for other in (*case["peers"].values(), *case["operations"].values()):
         assert 0 < other["low"] <= other["ratio"] <= other["high"]
+    for other in case["peers"].values():
         # The median of ratios is near to the ratio of medians, or the machine was busy.
         assert other["ms"] / case["ours"] == pytest.approx(other["ratio"], rel=0.3)
+
+
+def test_in_the_kept_run_transformers_is_slower_for_vocabularies_of_language_models() -> None:
+    large = [c for c in saved()["comparisons"] if c["V"] >= 49_152]
+    assert {Case(*(c[field] for field in Case._fields)) for c in large} >= {
+        Case(chain, "normal", V, B) for chain in CHAINS for V in (49_152, 151_936) for B in (1, 64)
+    }
+    assert all(c["peers"]["Transformers"]["low"] > 1 for c in large)
 
 
 def test_the_kept_run_is_of_the_versions_that_are_pinned() -> None:
