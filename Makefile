@@ -104,9 +104,11 @@ test: $(CHECKERS) $(MODEL) lint ## check the statements, build the book, run eve
 portable: $(BUILT) ## run chapters and tests as on other processors; print what differs (long)
 	$(TOOL) tests.support.portable $(SETTINGS)
 
-# Threads wait as PyTorch has them wait by itself: so do those of whoever calls `sample`.
-bench: $(INSTALLED) ## time sample beside the pipeline of Transformers (half a minute)
-	env -u OMP_WAIT_POLICY $(BIN)/python -m omnivault.experiments.benchmark _build/benchmark.json
+# Threads wait as PyTorch has them wait by itself: so do those of whoever calls `sample`. The npm of
+# the environment brings llama.cpp's library.
+bench: $(INSTALLED) ## time sample beside Transformers, llama.cpp and others (three minutes)
+	env -u OMP_WAIT_POLICY PATH="$(CURDIR)/$(BIN):$$PATH" \
+	    $(BIN)/python -m omnivault.experiments.benchmark _build/benchmark.json
 
 mutants: $(INSTALLED) ## make small faults in the package and count those that tests notice (long)
 	rm -rf mutants

@@ -1,63 +1,90 @@
-"""How long a draw takes: :func:`omnivault.sampling.sample` beside the usual pipeline.
+"""How long a draw takes: :func:`omnivault.sampling.sample` beside its peers.
 
-The usual pipeline is that of Hugging Face Transformers: its logits processors for temperature and
-top-p, a softmax, ``torch.multinomial``. Both run in this process, in turns, on the same logits, and
-each pair of turns gives one ratio. Absolute times belong to the machine; ratios travel better.
+The peers are the other samplers of ``omnivault.experiments.peers``. All run in this process, in
+turns, on the same logits with the same settings, and each round gives a ratio for each peer.
+Absolute times belong to the machine; ratios travel better. A softmax and ``torch.topk`` take turns
+too: they say how many passes over the logits a draw is worth.
 
-``make bench`` prints the tables and saves them in ``_build/benchmark.json``. The run that the book
+``make bench`` prints a table and saves the run in ``_build/benchmark.json``. The run that the book
 shows is kept in ``data``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from omnivault.experiments import llama_cpp
+from omnivault.experiments.peers import Peer, Turn, peers
+from omnivault.figures.tables import Table, table
 from omnivault.sampling import sample
 
-__all__ = ["compare", "logits_like", "saved", "usual_pipeline"]
+__all__ = ["CHAINS", "TEMPERATURE", "Case", "ahead", "cases", "compare", "logits_like", "saved"]
 
 SAVED = Path(__file__).with_name("data") / "benchmark.json"
-TEMPERATURE = 0.7
-VOCABULARIES = {49_152: "SmolLM2", 151_936: "Qwen2.5"}
+TEMPERATURE = 0.8
+CHAINS: dict[str, dict[str, Any]] = {
+    "T alone": {},
+    "top-p 0.9": {"top_p": 0.9},
+    "defaults": {"top_k": 40, "top_p": 0.95, "min_p": 0.05},
+    "top-k 50": {"top_k": 50},
+    "min-p 0.05": {"min_p": 0.05},
+}
+"""The dials beside the temperature. The ``defaults`` are those of llama.cpp."""
+SMALL, LARGE = 49_152, 151_936
+"""The vocabularies of SmolLM2 and Qwen2.5."""
+SCALES = {"flat": 1.0, "normal": 3.0, "peaked": 5.0}
+
+LEAST, MOST = 7, 101
+ENOUGH = 2000.0
+"""Rounds of a case: so many at least and at most, and no more once they took so many ms."""
 
 
-def usual_pipeline(logits: Tensor, *, temperature: float, top_p: float | None = None) -> Tensor:
-    """Draw one token for each row as Transformers does in ``generate``.
+class Case(NamedTuple):
+    """What is drawn from what."""
 
-    Parameters
-    ----------
-    logits
-        Shape ``(B, V)``, float32.
-    temperature, top_p
-        As in :func:`omnivault.sampling.sample`.
+    chain: str
+    """Of :data:`CHAINS`."""
+    logits: str
+    """The kind, as for :func:`logits_like`."""
+    V: int
+    """Tokens in the vocabulary."""
+    B: int
+    """Rows."""
 
-    Returns
-    -------
-    Tensor
-        Token indices, int64 of shape ``(B,)``.
+    def __str__(self) -> str:
+        return f"{self.chain}, {self.logits} logits, V = {self.V:,}, B = {self.B}"
+
+
+def cases() -> list[Case]:
+    """Return what is measured, each once.
+
+    Every chain, for two vocabularies and three numbers of rows, and for other logits; two chains
+    as the vocabulary grows, and as the rows do.
 
     Examples
     --------
-    >>> usual_pipeline(torch.tensor([[0.0, 5.0, 0.0]]), temperature=1.0, top_p=0.9)
-    tensor([1])
+    >>> cases()[0]
+    Case(chain='T alone', logits='normal', V=49152, B=1)
     """
-    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
-
-    logits = TemperatureLogitsWarper(temperature)(logits, logits)  # of the first nothing is read
-    if top_p is not None:
-        logits = TopPLogitsWarper(top_p)(logits, logits)
-    return torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+    found = [Case(c, "normal", V, B) for c in CHAINS for V in (SMALL, LARGE) for B in (1, 16, 64)]
+    found += [Case(c, kind, SMALL, 1) for c in CHAINS for kind in ("flat", "peaked", "real")]
+    for c in ("T alone", "top-p 0.9"):
+        found += [Case(c, "normal", 2**k, 1) for k in range(10, 19)]
+        found += [Case(c, "normal", SMALL, 2**k) for k in range(7)]
+    return list(dict.fromkeys(found))
 
 
 def logits_like(kind: str, vocabulary: int, rows: int) -> Tensor:
@@ -66,8 +93,8 @@ def logits_like(kind: str, vocabulary: int, rows: int) -> Tensor:
     Parameters
     ----------
     kind
-        ``"flat"`` and ``"peaked"`` are normal with standard deviation 1 and 5; ``"real"`` are those
-        of the language model, at positions far apart in news articles.
+        ``"flat"``, ``"normal"`` and ``"peaked"`` are normal with standard deviation 1, 3 and 5;
+        ``"real"`` are those of the language model, at positions far apart in news articles.
     vocabulary, rows
         V and B. The language model has V = 49,152.
 
@@ -97,63 +124,59 @@ def logits_like(kind: str, vocabulary: int, rows: int) -> Tensor:
                 f"real logits have the shape {tuple(z.shape)}, got {rows} rows of {vocabulary}"
             )
         return z[torch.linspace(0, len(z) - 1, rows).long()].contiguous()
-    scales = {"flat": 1.0, "peaked": 5.0}
-    if kind not in scales:
-        raise ValueError(f"kind must be 'flat', 'peaked' or 'real', got {kind!r}")
-    return scales[kind] * torch.randn(
+    if kind not in SCALES:
+        raise ValueError(f"kind must be 'flat', 'normal', 'peaked' or 'real', got {kind!r}")
+    return SCALES[kind] * torch.randn(
         rows, vocabulary, generator=torch.Generator().manual_seed(vocabulary + rows)
     )
 
 
-def compare(logits: Tensor, *, top_p: float | None, pairs: int) -> dict[str, float]:
-    """Time both, in turns.
+def compare(ours: Turn, others: Mapping[str, Turn]) -> dict[str, Any]:
+    """Time all of them in rounds, in each round in another order.
 
     Parameters
     ----------
-    logits
-        Shape ``(B, V)``, float32.
-    top_p
-        As in :func:`omnivault.sampling.sample`; the temperature is 0.7.
-    pairs
-        How many pairs of turns to take.
+    ours
+        What the others are compared with.
+    others
+        By name.
 
     Returns
     -------
     dict
-        Medians in milliseconds, ``usual`` and ``ours``; the median ``ratio`` of a pair and its
-        quartiles ``low`` and ``high``.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two pairs.
+        ``rounds``: how many; ``ours``: the median in milliseconds; ``others``: by name ``ms``, the
+        median, ``ratio``, the median over the rounds of its time by ours, and the quartiles of
+        these ratios, ``low`` and ``high``.
 
     Examples
     --------
-    >>> sorted(compare(torch.randn(1, 100), top_p=0.9, pairs=4))
-    ['high', 'low', 'ours', 'ratio', 'usual']
+    >>> found = compare(lambda: sum(range(99)), {"longer": lambda: sum(range(9999))})
+    >>> found["others"]["longer"]["ratio"] > 1
+    True
     """
-    if pairs < 2:
-        raise ValueError(f"quartiles need at least 2 pairs, got {pairs}")
+    turns = {"ours": ours, **others}
+    for turn in turns.values():
+        turn(), turn()
+    order, shuffle = list(turns), random.Random(0).shuffle
+    rounds: list[dict[str, float]] = []
+    spent = 0.0
+    while len(rounds) < LEAST or (len(rounds) < MOST and spent < ENOUGH):
+        shuffle(order)
+        rounds.append({name: _milliseconds(turns[name]) for name in order})
+        spent += sum(rounds[-1].values())
+    found = {}
+    for name in others:
+        ratios = [times[name] / times["ours"] for times in rounds]
+        low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        ms = statistics.median(times[name] for times in rounds)
+        found[name] = {"ms": ms, "ratio": ratio, "low": low, "high": high}
+    own = statistics.median(times["ours"] for times in rounds)
+    return {"rounds": len(rounds), "ours": own, "others": found}
 
-    def usual() -> Tensor:
-        return usual_pipeline(logits, temperature=TEMPERATURE, top_p=top_p)
 
-    def ours() -> Tensor:
-        return sample(logits, temperature=TEMPERATURE, top_p=top_p)
-
-    for _ in range(3):
-        usual(), ours()
-    times = [(_milliseconds(usual), _milliseconds(ours)) for _ in range(pairs)]
-    ratios = [u / o for u, o in times]
-    low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    return {"usual": medians[0], "ours": medians[1], "ratio": ratio, "low": low, "high": high}
-
-
-def _milliseconds(function: Callable[[], object]) -> float:
+def _milliseconds(turn: Turn) -> float:
     start = time.perf_counter()
-    function()
+    turn()
     return 1000 * (time.perf_counter() - start)
 
 
@@ -163,8 +186,9 @@ def saved() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``machine``: what it ran on. ``comparisons``: one for each table and size, with what
-        :func:`compare` returns. ``passes``: single operations.
+        ``machine``: what it ran on. ``comparisons``: one for each of :func:`cases`, with what
+        :func:`compare` returns, the others as ``peers`` and ``operations``. ``passes``: single
+        operations.
 
     Examples
     --------
@@ -175,18 +199,52 @@ def saved() -> dict[str, Any]:
     return run
 
 
-def _cases() -> list[tuple[str, str, int, int]]:
-    """Table, kind of logits, V and B."""
-    main = [
-        ("main", kind, V, B) for V in VOCABULARIES for B in (1, 16) for kind in ("flat", "peaked")
+def ahead(comparisons: Iterable[Mapping[str, Any]]) -> list[tuple[str, Case, float]]:
+    """Return where a peer is faster: who, in which case, and how many times as fast as ``sample``.
+
+    Parameters
+    ----------
+    comparisons
+        Those of a run, or some of them.
+
+    Examples
+    --------
+    >>> case = {"chain": "top-k 50", "logits": "normal", "V": 1024, "B": 1}
+    >>> ahead([{**case, "peers": {"A": {"ratio": 0.5}, "B": {"ratio": 3.0}}}])
+    [('A', Case(chain='top-k 50', logits='normal', V=1024, B=1), 2.0)]
+    """
+    return [
+        (name, Case(*(c[field] for field in Case._fields)), 1 / peer["ratio"])
+        for c in comparisons
+        for name, peer in c["peers"].items()
+        if peer["ratio"] < 1
     ]
-    real = [("main", "real", 49_152, B) for B in (1, 16)]
-    sizes = [("vocabulary", "peaked", 2**k, 1) for k in range(10, 19)]
-    batches = [("batch", "peaked", 49_152, 2**k) for k in range(7)]
-    return main + real + sizes + batches
 
 
-def _passes(rows: int = 16, vocabulary: int = 151_936) -> list[dict[str, Any]]:
+def _measure(case: Case, found: Mapping[str, Peer]) -> dict[str, Any]:
+    """Compare with the peers that know the chain, and with single operations."""
+    dials = CHAINS[case.chain]
+    logits = logits_like(case.logits, case.V, case.B)
+    probs = torch.empty_like(logits)
+    turns = {name: peer(logits, TEMPERATURE, dials) for name, peer in found.items()}
+    others = {name: turn for name, turn in turns.items() if turn is not None}
+    operations: dict[str, Turn] = {
+        "softmax": lambda: torch.softmax(logits, -1, out=probs),
+        "topk 50": lambda: logits.topk(50),
+    }
+    compared = compare(
+        lambda: sample(logits, temperature=TEMPERATURE, **dials), {**others, **operations}
+    )
+    every = compared.pop("others")
+    return {
+        **case._asdict(),
+        **compared,
+        "peers": {name: every[name] for name in others},
+        "operations": {name: every[name] for name in operations},
+    }
+
+
+def _passes(rows: int = 16, vocabulary: int = LARGE) -> list[dict[str, Any]]:
     """Time single operations on logits that do not fit into the caches next to a core."""
     z = logits_like("flat", vocabulary, rows)
     copied, p = torch.empty_like(z), z.softmax(-1)
@@ -197,6 +255,7 @@ def _passes(rows: int = 16, vocabulary: int = 151_936) -> list[dict[str, Any]]:
         "divide by T, in place": lambda: copied.div_(1.0),
         "exp, in place": lambda: copied.copy_(z).exp_(),
         "softmax": lambda: torch.softmax(z, -1, out=copied),
+        "topk 50": lambda: z.topk(50),
         "V exponentials": lambda: copied.exponential_(),
         "multinomial": lambda: torch.multinomial(p, 1),
         "sort": lambda: z.sort(-1),
@@ -209,46 +268,91 @@ def _passes(rows: int = 16, vocabulary: int = 151_936) -> list[dict[str, Any]]:
     return passes
 
 
-def _machine() -> dict[str, str]:
-    """Describe the machine, without its name."""
+def _machine(found: Iterable[str]) -> dict[str, str]:
+    """Describe the machine, without its name, and the versions of the peers."""
     cpu = platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
-    packages = {name: version(name) for name in ("torch", "transformers")}
+    versions = {"torch": version("torch")}
+    for name in found:
+        bundled = f"{llama_cpp.RELEASE} of {llama_cpp.PACKAGE}"
+        versions[name] = bundled if name == "llama.cpp" else version(name.lower())
     return {
         "processor": cpu,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
         "system": platform.system(),
-        "python": platform.python_version(),
-        **packages,
+        "Python": platform.python_version(),
+        **versions,
     }
+
+
+def _table(comparisons: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Table:
+    """Make the table of a run: a row for each case, a column for each peer."""
+    columns = {"chain": "", "logits": "", "V": ",", "B": "", "ours, ms": ".3f"}
+    columns |= {"softmaxes": ".1f", "topks": ".1f"} | dict.fromkeys(names, ".1f")
+    return table(
+        columns,
+        [
+            [
+                *(c[field] for field in Case._fields),
+                c["ours"],
+                *(1 / operation["ratio"] for operation in c["operations"].values()),
+                *(_ratio(c["peers"].get(name)) for name in names),
+            ]
+            for c in comparisons
+        ],
+    )
+
+
+def _ratio(peer: Mapping[str, float] | None) -> tuple[float, ...] | None:
+    return None if peer is None else (peer["ratio"], peer["low"], peer["high"])
 
 
 def main() -> None:
     """Measure, print, and save in the file that is named on the command line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     target = Path(sys.argv[1])
-    machine = _machine()
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(f"medians in ms; T = {TEMPERATURE}, top-p 0.9 where it is on; ratio with its quartiles")
-    print("table       logits       V   B  top-p     usual     ours  ratio")
+    found, missing = peers(target.parent / "bench")
+    for line in missing:
+        print(line)
+    machine = _machine(found)
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
     comparisons = []
-    for table, kind, vocabulary, rows in _cases():
-        logits = logits_like(kind, vocabulary, rows)
-        for top_p in (None, 0.9):
-            pairs = max(15, min(101, 2_000_000 // (vocabulary * rows)))
-            found = compare(logits, top_p=top_p, pairs=pairs)
-            case = {"table": table, "logits": kind, "V": vocabulary, "B": rows, "top_p": top_p}
-            comparisons.append({**case, "pairs": pairs, **found})
-            print(
-                f"{table:10}  {kind:6} {vocabulary:7,} {rows:3}  {top_p or '-':>5} "
-                f"{found['usual']:9.3f} {found['ours']:8.3f}  {found['ratio']:5.1f} "
-                f"({found['low']:.1f} to {found['high']:.1f})"
-            )
+    console = Console(stderr=True)
+    bar = Progress(
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        auto_refresh=False,  # a thread that redraws it would do so while something is timed
+    )
+    with bar:
+        todo = cases()
+        task = bar.add_task("", total=len(todo))
+        for case in todo:
+            bar.update(task, description=str(case), refresh=True)
+            comparisons.append(_measure(case, found))
+            bar.advance(task)
     passes = _passes()
+    print(_table(comparisons, list(found)))
+    print(
+        f"T = {TEMPERATURE}; medians; ours in ms, in softmaxes and in topks of 50 of the same "
+        "logits; for each peer its time by ours, with quartiles"
+    )
     for single in passes:
         print(f"{single['name']:24} {single['ms']:8.3f} ms for {single['logits']:,} logits")
+    leaders = ahead(comparisons)
+    for name, case, times in leaders:
+        print(f"{name} is ahead: {case}: {times:.1f} times as fast")
+    if not leaders:
+        print("no peer is ahead")
     run = {"machine": machine, "comparisons": comparisons, "passes": passes}
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".unfinished")
