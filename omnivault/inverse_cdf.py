@@ -149,10 +149,10 @@ def draw_rows(rows: Tensor, generator: Generator) -> Tensor:
     >>> draw_rows(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.Generator().manual_seed(0))
     tensor([1, 0])
     """
-    first, second = uniforms(len(rows), 2, generator, rows.device).split(1, -1)
     if rows.shape[-1] <= SHORT:
-        return _search(rows, second).squeeze(-1)
-    start = BLOCK * _search(_sums(rows), first)
+        return _search(rows, uniforms(len(rows), 1, generator, rows.device)).squeeze(-1)
+    u = uniforms(len(rows), 2, generator, rows.device)
+    start = BLOCK * _search(_sums(rows), u[:, :1])
     if len(rows) == 1 and rows.is_cpu:
         at = int(start)
         block = rows[:, at : at + BLOCK]
@@ -161,7 +161,7 @@ def draw_rows(rows: Tensor, generator: Generator) -> Tensor:
         last = rows.shape[-1] - 1
         # The last block may be shorter: what would lie behind it is given the weight 0.
         block = rows.gather(1, place.clamp(max=last)).mul_(place <= last)
-    return (start + _search(block, second)).squeeze(-1)
+    return (start + _search(block, u[:, 1:])).squeeze(-1)
 
 
 def _search(weights: Tensor, u: Tensor) -> Tensor:

@@ -101,8 +101,11 @@ def sample(
     dials = in_order(dials)
     check_row_dtype(logits)
     settings = Settings.of(logits, temperature, dials)
-    rows = logits.detach().reshape(-1, logits.shape[-1])
+    rows = logits.detach() if logits.requires_grad else logits
+    if logits.ndim != 2:
+        rows = rows.reshape(-1, logits.shape[-1])
     own = check_generator(generator, len(rows))
     if rows.is_meta or len(rows) == 0:
         return rows.new_empty(logits.shape[:-1], dtype=torch.int64)
-    return draw_tokens(rows, settings, own).view(logits.shape[:-1])
+    drawn = draw_tokens(rows, settings, own)
+    return drawn if logits.ndim == 2 else drawn.view(logits.shape[:-1])

@@ -20,6 +20,9 @@ from omnivault.sampling.rounding import border_of_min_p
 from omnivault.sampling.settings import Own, Settings, kept
 from omnivault.sampling.truncation import top_k
 
+ASKED = frozenset({"top_k", "top_p", "min_p"})
+"""Truncations that need not be applied to a whole row."""
+
 AT_ONCE = 2**18
 """How many logits are taken together."""
 
@@ -45,11 +48,12 @@ def _draw(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
 
 def _draw_warm(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     dials = settings.dials
-    if not dials.keys() <= {"top_k", "top_p", "min_p"}:
+    if not ASKED.issuperset(dials):
         check_largest(logits, row_maxima(logits))
         return draw_rows(kept(logits, settings).softmax(-1), generator)
     values = logits
-    if (k := dials.get("top_k")) is not None:
+    k = dials.get("top_k")
+    if k is not None:
         few = k <= _few(logits.shape[-1])
         if isinstance(few, Tensor) and bool(few.any()) and not bool(few.all()):
             return _two_kinds(logits, few.squeeze(1), settings, generator)
@@ -60,7 +64,7 @@ def _draw_warm(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     check_largest(logits, largest)
     z = below_largest(values, largest, settings.temperature)
     weights = _weights(z)
-    if dials.keys() <= {"top_k"}:  # nothing is left to be asked
+    if not dials or (len(dials) == 1 and k is not None):  # nothing is left to be asked
         return draw_rows(weights, generator)
     rows = _Rows(logits, settings, z, weights)
     return rows.draw(rows.above_min_p(), generator)

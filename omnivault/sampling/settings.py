@@ -30,7 +30,7 @@ Own = torch.Generator | list[torch.Generator] | None
 """Where random numbers come from: checked, one for all rows or one for each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What is set for B rows: each a number, or a tensor of shape ``(B, 1)``."""
 

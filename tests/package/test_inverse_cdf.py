@@ -34,12 +34,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
-    """Sets the two uniform numbers of each row: for its block, and within it."""
+    """Sets the two uniform numbers of each row: for its block, if it has several, and within it."""
 
     def choose(pairs: list[tuple[float, float]]) -> None:
-        def uniform(rows: int, *_: Any) -> Tensor:
+        def uniform(rows: int, numbers: int, *_: Any) -> Tensor:
             assert rows == len(pairs)
-            return torch.tensor(pairs, dtype=torch.float64)
+            return torch.tensor(pairs, dtype=torch.float64)[:, -numbers:]
 
         monkeypatch.setattr("omnivault.inverse_cdf.uniforms", uniform)
 
@@ -122,7 +122,8 @@ def test_any_whole_weights_give_the_index_of_the_exact_sums(data: st.DataObject)
     pairs = data.draw(st.lists(st.tuples(units, units), min_size=1, max_size=5))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "omnivault.inverse_cdf.uniforms", lambda *_: torch.tensor(pairs, dtype=torch.float64)
+            "omnivault.inverse_cdf.uniforms",
+            lambda _, numbers, *__: torch.tensor(pairs, dtype=torch.float64)[:, -numbers:],
         )
         drawn = inverse_cdf(weights.expand(len(pairs), len(row)))
     assert drawn.tolist() == [index(weights, pair) for pair in pairs]

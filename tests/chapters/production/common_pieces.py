@@ -52,7 +52,10 @@ def leads(noisy: Tensor, n: int) -> Tensor:
 
 
 def drawn(weights: Tensor, pairs: Tensor) -> Tensor:
-    """What ``inverse_cdf`` draws from one row of weights with these uniform numbers."""
+    """What ``inverse_cdf`` draws from one row of weights with these uniform numbers.
+
+    Of a row of one block the second searches, and the first is not asked for.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "rand", lambda *_, **__: pairs)
+        patch.setattr(torch, "rand", lambda _, numbers, **__: pairs[:, -numbers:])
         return inverse_cdf(weights.expand(len(pairs), -1))

@@ -71,13 +71,14 @@ def test_one_column_fewer_may_miss_one() -> None:
 
 @pytest.mark.statement("few-columns", "exact")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("levels", [3, 60, 60_000])
+@pytest.mark.parametrize("levels", [3, 60, 30_000])
 def test_the_candidates_of_omnivault_hold_all_that_top_k_keeps(
     dtype: torch.dtype, levels: int
 ) -> None:
     for size in (HEIGHT * 24, HEIGHT * 40 + 17):
         z = torch.randint(0, levels, (6, size), generator=seeded(size)).to(dtype)
         z[:, ::7] = -math.inf
+        z[:3, -1] = 2 * levels  # in the last place, which no column has in the longer rows
         for k in (1, 2, 5):
             assert size // HEIGHT >= 4 * (k + 1)
             values, places = largest(z, k)

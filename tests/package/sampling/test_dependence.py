@@ -192,7 +192,7 @@ def test_what_was_rejected_is_not_drawn_again(
     # Zero draws the first of those that are left: one equal after the other.
     monkeypatch.setattr(
         "omnivault.inverse_cdf.uniforms",
-        lambda rows, *_: torch.zeros(rows, 2, dtype=torch.float64),
+        lambda rows, numbers, *_: torch.zeros(rows, numbers, dtype=torch.float64),
     )
     z = torch.tensor([[0.0, 0.0, 0.0, 0.0], [-0.5, -1.0, -1.0, 0.0], [0.0, -9.0, 0.0, -9.0]])
     assert sample(z, top_p=1e-6).tolist() == [3, 3, 2]
@@ -206,7 +206,7 @@ def test_the_largest_uniform_numbers_draw_what_is_kept(monkeypatch: pytest.Monke
     for value, first, last in ((0.0, 0, 0), (1 - 2**-53, 299, 299)):
         monkeypatch.setattr(
             "omnivault.inverse_cdf.uniforms",
-            lambda rows, *_, value=value: torch.full((rows, 2), value, dtype=torch.float64),
+            lambda *shape, value=value: torch.full(shape[:2], value, dtype=torch.float64),
         )
         assert sample(z).tolist() == [first] * 5
         assert sample(z, temperature=3.0, min_p=0.5).tolist() == [last] * 5

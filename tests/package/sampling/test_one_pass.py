@@ -312,6 +312,6 @@ def test_a_row_of_one_block_is_searched_once() -> None:
     weights = torch.tensor([[0.0, 3.0, 0.0, 1.0]]).repeat(2, 200)
     own = [generator(4), generator(4)]
     drawn = draw_rows(weights, own)
-    second = torch.rand(2, dtype=torch.float64, generator=generator(4))[1]
+    u = torch.rand((), dtype=torch.float64, generator=generator(4))
     sums = weights[0].double().cumsum(0)
-    assert drawn.tolist() == [int(torch.searchsorted(sums, second * sums[-1], right=True))] * 2
+    assert drawn.tolist() == [int(torch.searchsorted(sums, u * sums[-1], right=True))] * 2
