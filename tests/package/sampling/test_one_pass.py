@@ -59,7 +59,8 @@ def drawable(z: Tensor, temperature: float | Tensor, dials: dict[str, Any]) -> T
 
 class Spy:
     def __init__(self, function: Any) -> None:
-        self.function, self.seen = function, []
+        self.function = function
+        self.seen: list[Any] = []
 
     def __call__(self, *arguments: Any) -> Any:
         result = self.function(*arguments)
@@ -71,7 +72,8 @@ class Every:
     """Draws token i from row i."""
 
     def __init__(self, size: int) -> None:
-        self.size, self.weights = size, None
+        self.size = size
+        self.weights: Tensor | None = None
 
     def __call__(self, weights: Tensor, _: Any) -> Tensor:
         assert self.weights is None
@@ -83,7 +85,8 @@ class Rejected:
     """Notes the rows whose token is rejected, and lets them pass."""
 
     def __init__(self, function: Any) -> None:
-        self.function, self.rows = function, []
+        self.function = function
+        self.rows: list[int] = []
 
     def __get__(self, instance: Any, _: Any) -> Any:
         def asked(drawn: Tensor) -> list[int]:
@@ -128,8 +131,8 @@ def test_the_tokens_drawn_are_those_that_the_definitions_keep(
             "top_p": torch.linspace(0.1, 1, 12),
             "min_p": torch.linspace(0, 1, 12),
         }
-        temperature = torch.linspace(0.2, 2, 12)
-        assert torch.equal(drawable(z, temperature, each), defined(z, temperature, each))
+        warmer = torch.linspace(0.2, 2, 12)
+        assert torch.equal(drawable(z, warmer, each), defined(z, warmer, each))
 
 
 def test_borders_that_are_reached_exactly_are_decided_as_defined(few: None) -> None:
