@@ -126,14 +126,15 @@ def texts_by_omnivault(
             lengths.append(len(ids) - prompt)
             return rows(draft, ids)
 
-        def uniform(*_: object, **__: object) -> Tensor:
-            return double((choose([1] * 4) + 0.5) / 4)
+        def uniform(*shape: int, **_: object) -> Tensor:
+            numbers = [(choose([1] * 4) + 0.5) / 4 for _ in range(math.prod(shape))]
+            return double(numbers).reshape(shape)
 
-        def inverse(weights: Tensor, **_: object) -> Tensor:
-            return torch.tensor(choose(small_fractions(weights)))
+        def draw(rows: Tensor, _: object) -> Tensor:
+            return torch.tensor([choose(small_fractions(row)) for row in rows])
 
         patch.setattr(torch, "rand", uniform)
-        patch.setattr(speculative, "inverse_cdf", inverse)
+        patch.setattr(speculative, "draw_rows", draw)
         text = speculative_sequence(
             lambda ids: rows(target, ids),
             drafted,

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,23 +95,34 @@ class Branches:
         return option
 
 
+class Coin:
+    """In place of a uniform number: below p / q with that chance, whichever way is taken."""
+
+    def __init__(self, branches: Branches) -> None:
+        self.branches, self.q = branches, 1.0
+
+    def __mul__(self, q: float) -> Coin:
+        self.q = q
+        return self
+
+    def __lt__(self, p: float) -> bool:
+        chance = min(1.0, p / self.q)
+        return self.branches.choose([chance, 1 - chance]) == 0
+
+
 def exact_law(target: Model, draft: Model, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Law:
     """The law of what is written, over all draws and all decisions."""
     branches = Branches()
 
-    def draw(row: Tensor, **_: Any) -> Tensor:
-        return torch.tensor(branches.choose(row.tolist()))
+    def draw(rows: Tensor, _: Any) -> Tensor:
+        return torch.tensor([branches.choose(row.tolist()) for row in rows])
 
-    def accept(p: Tensor, q: Tensor, drafted: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
-        x = int(drafted)
-        chance = min(1.0, float(p[x] / q[x]))
-        if branches.choose([chance, 1 - chance]) == 0:
-            return drafted, torch.tensor(True)
-        rest = [max(0.0, a - b) for a, b in zip(p.tolist(), q.tolist(), strict=True)]
-        return torch.tensor(branches.choose(rest)), torch.tensor(False)
+    def coins(rows: int, numbers: int, *_: Any) -> Any:
+        assert rows == 1
+        return [SimpleNamespace(tolist=lambda: [Coin(branches) for _ in range(numbers)])]
 
-    monkeypatch.setattr(speculative, "inverse_cdf", draw)
-    monkeypatch.setattr(speculative, "accept_or_redraw", accept)
+    monkeypatch.setattr(speculative, "draw_rows", draw)
+    monkeypatch.setattr(speculative, "uniforms", coins)
     law: Law = defaultdict(float)
     for _ in branches.runs():
         text = speculative_sequence(target, draft, torch.tensor([0]), **settings)
@@ -406,15 +418,21 @@ def test_a_round_may_ask_the_target_three_times_and_is_one() -> None:
         asked.append(ids.tolist())
         return torch.zeros(3, 3)[ids]
 
-    text = speculative_sequence(
-        target,
-        lambda ids: torch.eye(5)[-1:] * 50,
-        torch.tensor([0]),
-        max_new_tokens=1,
-        generator=generator(),
-    )
-    assert asked == [[0, 4], [0], [0]]
-    assert (text.rounds, text.proposed, text.accepted) == (1, 1, 0)
+    for drafted, expected in (
+        ([4], [[0, 4], [0]]),
+        ([2, 4, 1], [[0, 2, 4, 1], [0], [0, 2]]),
+    ):
+        asked.clear()
+        text = speculative_sequence(
+            target,
+            lambda ids, new=drafted: torch.tensor(new),
+            torch.tensor([0]),
+            max_new_tokens=len(drafted),
+            generator=generator(5),
+        )
+        assert asked[: len(expected)] == expected
+        assert text.proposed - text.accepted <= text.rounds <= len(drafted)
+        assert int(text.ids.max()) < 3
 
 
 def test_all_texts_are_counted_once() -> None:
