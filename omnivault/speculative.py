@@ -127,15 +127,16 @@ def accept_or_redraw(
         )
     u = uniforms(drafted.numel(), 1, generator, p.device).reshape(drafted.shape)
     accepted = u * q_drafted < p_drafted
-    redrawn = inverse_cdf(_residual(p, q), generator=generator)
+    rest = _residual(p, q)
+    # Where nothing is left, p is q, and nothing is rejected: any weights will do.
+    rest = torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
+    redrawn = inverse_cdf(rest, generator=generator)
     return torch.where(accepted, drafted, redrawn), accepted
 
 
 def _residual(p: Tensor, q: Tensor) -> Tensor:
     """Return what p has more than q, the weights of the second draw."""
-    rest = (p - q).clamp_(min=0)
-    # Where nothing is left, p is q, and nothing is rejected: any weights will do.
-    return torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
+    return (p - q).clamp_(min=0)
 
 
 def _check_tokens(ids: Tensor, name: str) -> None:
@@ -173,20 +174,18 @@ def _distribution(p: Tensor, name: str) -> Tensor:
 def prompt_lookup(ids: Tensor, ngram: int = 3) -> Tensor:
     """Propose what followed the last time: a draft without a model.
 
-    The longest ending of the text, of ``ngram`` tokens at most, that stands in it before is looked
-    up where it stands last, and what follows it there is proposed, up to the end of the text.
-
     Parameters
     ----------
     ids
         The text so far, int64 of shape ``(N,)``.
     ngram
-        How many tokens to look up at most.
+        How many tokens at its end are looked up in what comes before.
 
     Returns
     -------
     Tensor
-        Proposed tokens, int64 of shape ``(n,)``; none if the last token is new.
+        What follows them where they stand last, up to the end of the text, int64 of shape ``(n,)``;
+        nothing if they are new.
 
     Raises
     ------
@@ -197,31 +196,27 @@ def prompt_lookup(ids: Tensor, ngram: int = 3) -> Tensor:
 
     Notes
     -----
-    The draft of Saxena (2023), and with a given text in place of the prompt that of Yang, Ge, Wang,
-    Jiao, Jiang, Yang, Majumder and Wei (2023).
+    Saxena (2023) looks up the prompt; Yang, Ge, Wang, Jiao, Jiang, Yang, Majumder and Wei (2023)
+    any text that is at hand.
 
     Examples
     --------
-    >>> prompt_lookup(torch.tensor([5, 1, 2, 3, 1, 2]))
+    >>> prompt_lookup(torch.tensor([5, 1, 2, 3, 1, 2]), ngram=2)
     tensor([3, 1, 2])
-    >>> prompt_lookup(torch.tensor([5, 1, 2, 3]))
+    >>> prompt_lookup(torch.tensor([5, 1, 2, 3, 1, 2]), ngram=3)
     tensor([], dtype=torch.int64)
     """
     _check_tokens(ids, "ids")
     if ids.ndim != 1:
         raise ValueError(f"ids must have the shape (N,), got {tuple(ids.shape)}")
-    if check_integer(ngram, "ngram", 3) < 1:
+    ngram = check_integer(ngram, "ngram", 3)
+    if ngram < 1:
         raise ValueError(f"ngram must be at least 1, got {shown(ngram)}")
-    end = len(ids)
-    # Where the last token stands before; then, where it does after the same tokens as at the end.
-    places = (ids[:-1] == ids[-1:]).nonzero().squeeze(-1)
-    for before in range(1, min(ngram, end)):
-        longer = places[places >= before]
-        longer = longer[ids[longer - before] == ids[end - 1 - before]]
-        if len(longer) == 0:
-            break
-        places = longer
-    return ids[int(places[-1]) + 1 :] if len(places) else ids[:0]
+    if len(ids) <= ngram:
+        return ids[:0]
+    at = ids.unfold(0, ngram, 1)  # the n-gram that begins at each place
+    places = (at[:-1] == at[-1]).all(-1).nonzero()
+    return ids[int(places[-1]) + ngram :] if len(places) else ids[:0]
 
 
 def speculative_sequence(
@@ -311,10 +306,10 @@ def speculative_sequence(
 
     >>> in_turn = lambda ids: 50 * torch.eye(3).roll(1, 1)[ids]
     >>> text = speculative_sequence(
-    ...     in_turn, prompt_lookup, torch.tensor([0, 1, 2, 0]), max_new_tokens=10
+    ...     in_turn, prompt_lookup, torch.tensor([0, 1, 2, 0, 1, 2]), max_new_tokens=12
     ... )
     >>> text.ids.tolist(), text.rounds
-    ([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1], 3)
+    ([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2], 3)
     """
     _check_tokens(ids, "ids")
     if ids.ndim != 1 or len(ids) == 0:
@@ -459,8 +454,11 @@ def _judge(z: Tensor, new: _Proposals, law: _Law) -> tuple[int, Tensor]:
     uniform = uniforms(1, len(tokens), law.generator, z.device)[0].tolist()
     for n, (x, u) in enumerate(zip(tokens, uniform, strict=True)):
         p, q = _in_one_vocabulary(law.probabilities(z[n : n + 1])[0], new.row(n, z.shape[-1]))
-        if not u * float(q[x]) < float(p[x]):
-            return n, law.draw(_residual(p, q.to(p.device)))
+        if u * float(q[x]) < float(p[x]):
+            continue
+        rest = _residual(p, q.to(p.device))
+        if float(rest.sum()) > 0:  # else p is q but for rounding, and nothing is rejected
+            return n, law.draw(rest)
     return len(tokens), law.draw(law.probabilities(z[len(tokens) :])[0])
 
 
