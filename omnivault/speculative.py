@@ -226,6 +226,7 @@ def speculative_sequence(
     *,
     max_new_tokens: int,
     lookahead: int = 4,
+    verify: str = "tokens",
     end_token: int | Sequence[int] | None = None,
     temperature: float | Tensor = 1.0,
     generator: Generator = None,
@@ -255,6 +256,10 @@ def speculative_sequence(
         How many tokens to write at most.
     lookahead
         How many tokens the draft proposes in a round, at most.
+    verify
+        How the proposals of a model are judged: ``"tokens"``, one after the other, or ``"block"``,
+        together, which keeps no fewer on average (Sun, Mendlovic, Leviathan, Aharoni, Ro, Beirami
+        and Suresh, 2025). The text has the same distribution. Certain proposals are judged alike.
     end_token
         The token that ends the text, or a list of several, each in [0, V) of the target; None lets
         it grow to its full length.
@@ -281,8 +286,9 @@ def speculative_sequence(
     ValueError
         A model returns logits of another shape, a row of which holds nan or ``+inf`` or nothing but
         ``-inf``; the draft proposes something else than tokens; ``ids`` is not one row of tokens,
-        ``max_new_tokens`` or ``lookahead`` is not positive, an end token is none of the target's, T
-        is negative or not finite, or a truncation is out of its range.
+        ``max_new_tokens`` or ``lookahead`` is not positive, ``verify`` is none of the two, an end
+        token is none of the target's, T is negative or not finite, or a truncation is out of its
+        range.
 
     Notes
     -----
@@ -317,6 +323,8 @@ def speculative_sequence(
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if check_integer(number, name, 4) < 1:
             raise ValueError(f"{name} must be at least 1, got {shown(number)}")
+    if verify not in ("tokens", "block"):
+        raise ValueError(f"verify must be 'tokens' or 'block', got {shown(verify)}")
     last_tokens = frozenset(check_end_token(end_token))
     one_row = torch.zeros(1, 1, dtype=torch.float64)
     # As a number it is looked at once for each row of logits, as a tensor each time anew.
@@ -341,7 +349,8 @@ def speculative_sequence(
         if "top_k" in dials:  # either model keeps all of its own, but k is at most the larger size
             either = torch.empty(1, max(z.shape[-1], new.size), device="meta")
             number_of_tokens(dials["top_k"], either, "top_k")
-        kept, token = _judge(z, new, law)
+        together = verify == "block" and len(new.rows) > 0
+        kept, token = (_judge_block if together else _judge)(z, new, law)
         proposed += min(kept + 1, len(new.tokens))
         accepted += kept
         complete = kept == len(new.tokens) > 0 and (len(ids) == end or int(ids[-1]) in last_tokens)
@@ -460,6 +469,27 @@ def _judge(z: Tensor, new: _Proposals, law: _Law) -> tuple[int, Tensor]:
         if float(rest.sum()) > 0:  # else p is q but for rounding, and nothing is rejected
             return n, law.draw(rest)
     return len(tokens), law.draw(law.probabilities(z[len(tokens) :])[0])
+
+
+def _judge_block(z: Tensor, new: _Proposals, law: _Law) -> tuple[int, Tensor]:
+    """As ``_judge``, for all proposals together; none is certain."""
+    tokens = new.tokens[: len(z)].tolist()
+    rows = []
+    weights = [1.0]  # the chance that at least so many proposals are kept, given these
+    for n, x in enumerate(tokens):
+        p, q = _in_one_vocabulary(law.probabilities(z[n : n + 1])[0], new.row(n, z.shape[-1]))
+        rows.append((p, q.to(p.device)))
+        weights.append(min(1.0, weights[n] * float(p[x]) / float(q[x])))
+    uniform = [0.0, *uniforms(1, len(tokens), law.generator, z.device)[0].tolist()]
+    if uniform[-1] < weights[-1]:
+        return len(tokens), law.draw(law.probabilities(z[len(tokens) :])[0])
+    for n in reversed(range(len(tokens))):
+        rest = _residual(weights[n] * rows[n][0], rows[n][1])
+        rest[tokens[n]] = 0.0  # were any of it left, it would have been kept
+        left = float(rest.sum())
+        if uniform[n] * (1 - weights[n] + left) < left:
+            return n, law.draw(rest)
+    return _judge(z, new, law)  # nothing is left where p is q but for rounding
 
 
 def _logits(name: str, logits: Any, ids: Tensor, shape: str, rows: Container[int]) -> Tensor:
