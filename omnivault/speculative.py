@@ -259,7 +259,7 @@ def speculative_sequence(
     verify
         How the proposals of a model are judged: ``"tokens"``, one after the other, or ``"block"``,
         together, which keeps no fewer on average (Sun, Mendlovic, Leviathan, Aharoni, Ro, Beirami
-        and Suresh, 2025). The text has the same distribution. Certain proposals are judged alike.
+        and Suresh, 2024). The text has the same distribution. Certain proposals are judged alike.
     end_token
         The token that ends the text, or a list of several, each in [0, V) of the target; None lets
         it grow to its full length.

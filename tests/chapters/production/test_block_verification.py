@@ -138,7 +138,7 @@ def length(law: Law) -> Fraction:
 @pytest.mark.statement("block-verification", "exact")
 def test_two_coins_keep_a_ninth_more() -> None:
     target, draft = (from_table(2, [row]) for row in (shares(1, 2), shares(2, 1)))
-    # Sun et al. (2025) give 10/9 and 11/9 accepted tokens; a round writes one more.
+    # Sun et al. (2024) give 10/9 and 11/9 accepted tokens; a round writes one more.
     assert length(after_a_round(target, draft, (), 2, 3)) == 1 + Fraction(10, 9)
     assert length(after_a_block(target, draft, (), 2, 3)) == 1 + Fraction(11, 9)
 
