@@ -330,7 +330,10 @@ def speculative_sequence(
     # As a number it is looked at once for each row of logits, as a tensor each time anew.
     temperature = check_temperature(temperature, one_row, zero=True).item()
     generator = check_generator(generator, 1)
-    law = _Law(temperature, in_order(dials), generator)
+    dials = in_order(dials)
+    # At T = 0 nobody else looks at them; k is compared with the vocabularies, once they are known.
+    truncate(one_row, {name: value for name, value in dials.items() if name != "top_k"})
+    law = _Law(temperature, dials, generator)
     end = len(ids) + max_new_tokens
     known: float = math.inf  # the size of the target's vocabulary, from its first answer on
     proposed = accepted = rounds = 0

@@ -552,6 +552,24 @@ def test_a_request_that_cannot_be_is_shown(
         speculative_sequence(table(1, 6), table(2, 6), torch.tensor([0]), max_new_tokens=2, **bad)
 
 
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize(
+    "dials", [{"top_p": 1.5}, {"min_p": -1.0}, {"top_n_sigma": 0.0}, {"top_k": 7}]
+)
+def test_a_truncation_is_looked_at_whatever_the_temperature(
+    temperature: float, dials: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(dials))} must lie in "):
+        speculative_sequence(
+            table(1, 6),
+            table(2, 6),
+            torch.tensor([0]),
+            max_new_tokens=2,
+            temperature=temperature,
+            **dials,
+        )
+
+
 @pytest.mark.parametrize("sizes", [(6, 8), (8, 6)])
 def test_an_end_is_a_token_of_the_target(sizes: tuple[int, int]) -> None:
     target, draft = (torch.zeros(8, size) for size in sizes)
