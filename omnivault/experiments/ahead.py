@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from omnivault.model.language_model import LanguageModel, load_language_model
 from omnivault.model.news import articles
 from omnivault.speculative import prompt_lookup, speculative_sequence
 
-__all__ = ["compare", "prompts", "saved", "without_layers"]
+__all__ = ["compare", "prompts", "reading", "saved", "without_layers"]
 
 SAVED = Path(__file__).with_name("data") / "ahead.json"
 TEMPERATURES = (0.0, 0.7, 1.0)
@@ -138,19 +138,52 @@ def compare(ids: Tensor, temperature: float, seed: int, length: int = LENGTH) ->
     return {"plain": plain, "lookup": lookup, "layers": layers}
 
 
+def reading(numbers: Sequence[int] = (1, 2, 5, 11), times: int = 9) -> dict[str, float]:
+    """Time calls that read several tokens behind a text of 128.
+
+    Parameters
+    ----------
+    numbers
+        How many tokens a call reads.
+    times
+        How often each is measured, in turns.
+
+    Returns
+    -------
+    dict
+        From the number, as text, to the median in milliseconds.
+
+    Examples
+    --------
+    >>> list(reading((1, 2), times=1))
+    ['1', '2']
+    """
+    model = load_language_model()
+    ids = model.encode(articles()[0])[: 128 + max(numbers)]
+    read = model.cached_logits(max(numbers))
+    seconds: dict[str, list[float]] = {str(number): [] for number in numbers}
+    for _ in range(times):
+        for number in numbers:
+            read(ids[:128])
+            start = time.perf_counter()
+            read(ids[: 128 + number])
+            seconds[str(number)].append(time.perf_counter() - start)
+    return {number: 1000 * statistics.median(some) for number, some in seconds.items()}
+
+
 def saved() -> dict[str, Any]:
     """Return the run that the book shows.
 
     Returns
     -------
     dict
-        ``machine``: what it ran on. ``length``: how many tokens each text has. ``texts``: for each
-        kind, T and prompt what :func:`compare` returns.
+        ``machine``: what it ran on. ``length``: how many tokens each text has. ``reading``: what
+        :func:`reading` returns. ``texts``: for each kind, T and prompt what :func:`compare` does.
 
     Examples
     --------
     >>> sorted(saved())
-    ['length', 'machine', 'texts']
+    ['length', 'machine', 'reading', 'texts']
     """
     run: dict[str, Any] = json.loads(SAVED.read_text(encoding="utf-8"))
     return run
@@ -191,7 +224,7 @@ def main() -> None:
             print(
                 f"T = {temperature}  {kind:8}", *(f"{speed:6.1f}" for speed in speeds), flush=True
             )
-    run = {"machine": _machine(), "length": LENGTH, "texts": texts}
+    run = {"machine": _machine(), "length": LENGTH, "reading": reading(), "texts": texts}
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")

@@ -86,6 +86,13 @@ def test_the_numbers_of_the_kept_run_fit_together() -> None:
         assert all(text[how]["seconds"] > 0 for how in ("plain", "lookup", "layers"))
 
 
+def test_reading_is_timed_for_each_number_of_tokens() -> None:
+    run = saved()["reading"]
+    assert list(run) == ["1", "2", "5", "11"]
+    assert all(0 < run["1"] < run[number] for number in ("2", "5", "11"))
+    assert all(ms > 0 for ms in ahead.reading((1, 3), times=1).values())
+
+
 def test_in_the_kept_run_a_passage_is_repeated_much_faster() -> None:
     texts = [t for t in saved()["texts"] if (t["kind"], t["T"]) == ("copy", 0.0)]
     assert len(texts) == 3
@@ -115,6 +122,7 @@ def test_a_run_is_printed_and_saved_whole(
 
     monkeypatch.setattr("sys.argv", ["ahead", str(target)])
     monkeypatch.setattr(ahead, "compare", spy)
+    monkeypatch.setattr(ahead, "reading", lambda: {"1": 40.0})
     ahead.main()
     run = json.loads(target.read_text(encoding="utf-8"))
     assert [path.name for path in target.parent.iterdir()] == ["ahead.json"]
