@@ -27,7 +27,7 @@ def test_a_passage_is_there_to_be_repeated_and_news_are_not() -> None:
         assert len(set(texts)) == 3
     for text in prompts()["copy"]:
         passage, _, again = text.split("\n\n")
-        assert len(passage.split()) == 90
+        assert 50 < len(passage.split()) <= 90  # an article may be shorter
         assert passage.startswith(again)
     for text in prompts()["records"]:
         for person in (
@@ -36,7 +36,7 @@ def test_a_passage_is_there_to_be_repeated_and_news_are_not() -> None:
             ("Clara", "45", "Berlin"),
         ):
             assert all(text.count(word) == 1 for word in person)
-    assert all(len(text.split()) == 60 for text in prompts()["news"])
+    assert all(50 < len(text.split()) <= 60 for text in prompts()["news"])
 
 
 def test_the_draft_has_six_layers_fewer_and_no_weight_of_its_own() -> None:
