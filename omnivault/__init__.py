@@ -12,7 +12,7 @@ One idea a module; import from the module that holds it:
 - ``omnivault.engines``: what the dials mean in real engines, and translations between them
 - ``omnivault.conformance``: is a sampler right? Cases for that of any engine, in any language
 - ``omnivault.decoding``: greedy search, beam search and sampling of texts
-- ``omnivault.speculative``: a cheap model writes ahead of an expensive one
+- ``omnivault.speculative``: a cheap model, or a lookup, writes ahead of an expensive model
 - ``omnivault.model``: a real language model, and texts that people wrote
 - ``omnivault.experiments``: the decoding experiment with its data, and a benchmark
 - ``omnivault.figures``: the figures of the book

