@@ -85,7 +85,7 @@ def check_all_numbers(weights: Sequence[int], draft: Sequence[int], dtype: torch
     numbers = iter(
         [
             (accepts + 0.5).double() / fine,
-            ((redraws + 0.5).double() / rest).unsqueeze(-1).expand(-1, 2),
+            ((redraws + 0.5).double() / rest).unsqueeze(-1),
         ]
     )
     wide = [torch.tensor([float(v) for v in row], dtype=dtype).expand(len(x), -1) for row in (p, q)]
@@ -125,7 +125,7 @@ def test_accept_or_redraw_at_the_edges(dtype: torch.dtype, monkeypatch: pytest.M
     for a, b in itertools.product(range(9), (1, 2, 4, 8)):
         p, q = (torch.tensor([x / 8, 1 - x / 8], dtype=dtype).expand(64, 2) for x in (a, b))
         u = torch.arange(64).double() / 64
-        numbers = iter([u, torch.stack([u, u], -1)])
+        numbers = iter([u, u.unsqueeze(-1)])
         with monkeypatch.context() as patch:
             patch.setattr(torch, "rand", lambda *_, numbers=numbers, **__: next(numbers))
             _, accepted = accept_or_redraw(p, q, torch.zeros(64, dtype=torch.int64))

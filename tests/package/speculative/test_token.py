@@ -66,7 +66,7 @@ def test_over_all_numbers_the_draws_have_exactly_the_distribution_of_the_target(
     rows = [
         torch.tensor([float(w) for w in row], dtype=dtype).expand(len(grid), 4) for row in (p, q)
     ]
-    supply(u.double() / 8, torch.stack([v / 8, v / 8], -1).double())
+    supply(u.double() / 8, (v / 8).unsqueeze(-1).double())
     tokens, accepted = accept_or_redraw(rows[0], rows[1], x)
     assert tokens.dtype is torch.int64
     assert accepted.dtype is torch.bool
@@ -113,12 +113,12 @@ def test_chosen_numbers_give_the_token_of_the_definition(
         for rows in (p, q):  # what the rounding took away
             rows[..., 0] += 1 - rows.sum(-1)
         drafted = torch.multinomial(q, 1, generator=g).squeeze(-1)
-        u = torch.randint(0, 2**20, (200, 3), generator=g).double() / 2**20
+        u = torch.randint(0, 2**20, (200, 2), generator=g).double() / 2**20
         u[0], u[1] = 0.0, LARGEST
         supply(u[:, 0], u[:, 1:])
         tokens, accepted = accept_or_redraw(p, q, drafted)
         expected = [
-            accept_by_definition(exactly(p[n]), exactly(q[n]), int(drafted[n]), *u[n, :2].tolist())
+            accept_by_definition(exactly(p[n]), exactly(q[n]), int(drafted[n]), *u[n].tolist())
             for n in range(200)
         ]
         assert list(zip(tokens.tolist(), accepted.tolist(), strict=True)) == expected
@@ -133,7 +133,7 @@ def test_equal_distributions_accept_whatever_the_numbers(
     p /= p.sum(-1, keepdim=True)
     drafted = p.argmax(-1)
     drafted[::2] = 8
-    supply(torch.full((64,), LARGEST).double().fill_(LARGEST), torch.full((64, 2), 0.5).double())
+    supply(torch.full((64,), LARGEST).double().fill_(LARGEST), torch.full((64, 1), 0.5).double())
     tokens, accepted = accept_or_redraw(p, p.clone(), drafted)
     assert bool(accepted.all())
     assert torch.equal(tokens, drafted)
@@ -149,7 +149,7 @@ def test_disjoint_distributions_reject_whatever_the_numbers(
     q[:, :150] = 0
     p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
     drafted = q.argmax(-1)
-    v = torch.rand(64, 2, generator=generator(), dtype=torch.float64)
+    v = torch.rand(64, 1, generator=generator(), dtype=torch.float64)
     supply(torch.zeros(64, dtype=torch.float64), v)
     tokens, accepted = accept_or_redraw(p, q, drafted)
     assert not bool(accepted.any())
@@ -159,7 +159,7 @@ def test_disjoint_distributions_reject_whatever_the_numbers(
 
 def test_a_token_that_the_target_rules_out_is_rejected_even_with_zero(supply: Supply) -> None:
     p, q = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
-    supply(torch.tensor(0.0, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64))
+    supply(torch.tensor(0.0, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
     token, accepted = accept_or_redraw(p, q, torch.tensor(0))
     assert (int(token), bool(accepted)) == (1, False)
 
@@ -170,7 +170,7 @@ def test_a_rejection_that_leaves_nothing_by_rounding_is_drawn_from_the_target(
     # Sums of rounded numbers need not be 1: nowhere is p above q, and somewhere below.
     q = torch.tensor([0.5, 0.5], dtype=torch.float64)
     p = torch.tensor([0.5, 0.5 - 2**-40], dtype=torch.float64)
-    supply(torch.tensor([LARGEST, 0.5], dtype=torch.float64), torch.zeros(2, 2).double())
+    supply(torch.tensor([LARGEST, 0.5], dtype=torch.float64), torch.zeros(2, 1).double())
     tokens, accepted = accept_or_redraw(p.expand(2, 2), q.expand(2, 2), torch.tensor([1, 1]))
     assert tokens.tolist() == [0, 1]
     assert accepted.tolist() == [False, True]
