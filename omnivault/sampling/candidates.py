@@ -13,8 +13,10 @@ HEIGHT = 64
 """How many rows the table has whose columns are searched."""
 
 
-def largest_with_equals(rows: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
+def largest_with_equals(rows: Tensor, k: int | Tensor, most: int) -> tuple[Tensor, Tensor] | None:
     """Return the k largest numbers of each row and all that equal the k-th, and where they stand.
+
+    None if that is more than about ``most``.
 
     Parameters
     ----------
@@ -22,6 +24,8 @@ def largest_with_equals(rows: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
         Shape ``(B, V)``.
     k
         From 1 to V: an int, or int64 ``(B, 1)``.
+    most
+        At least k.
 
     Returns
     -------
@@ -32,12 +36,11 @@ def largest_with_equals(rows: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
 
     Examples
     --------
-    >>> largest_with_equals(torch.tensor([[3.0, 1.0, 4.0, 0.0]]), 2)
+    >>> largest_with_equals(torch.tensor([[3.0, 1.0, 4.0, 0.0]]), 2, 4)
     (tensor([[4., 3., 1.]]), tensor([[2, 0, 1]]))
     """
     size = rows.shape[-1]
-    most = int(k.max()) if isinstance(k, Tensor) else k
-    count = most + 1
+    count = 1 + (int(k.max()) if isinstance(k, Tensor) else k)
     while True:
         values, places = largest(rows, min(count, size))
         kth = values.gather(1, k - 1) if isinstance(k, Tensor) else values[:, k - 1]
@@ -45,6 +48,8 @@ def largest_with_equals(rows: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
         ends = zip(kth.flatten().tolist(), values[:, -1].tolist(), strict=True)
         if count >= size or not any(last == least > -math.inf for least, last in ends):
             return values, places
+        if count > most:
+            return None
         count *= 4
 
 

@@ -19,10 +19,16 @@ MOST = 1024
 """Up to so many tokens are few."""
 
 
-def draw_ranked(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
-    """Draw a token for each row of logits ``(B, V)`` with a top-k, int64 ``(B,)``."""
+def draw_ranked(logits: Tensor, settings: Settings, generator: Own) -> Tensor | None:
+    """Draw a token for each row of logits ``(B, V)`` with a top-k, int64 ``(B,)``.
+
+    None, and nothing is drawn, if equals of the k-th make more than a few of some row.
+    """
     rows = len(logits)
-    values, tokens = largest_with_equals(logits, settings.dials["top_k"])
+    found = largest_with_equals(logits, settings.dials["top_k"], MOST)
+    if found is None:
+        return None
+    values, tokens = found
     check_largest(logits, values[:, 0])
     z = below_largest(values, values[:, 0], settings.temperature)
     masses = z.exp().cumsum(-1, dtype=torch.float64)
@@ -41,7 +47,7 @@ def draw_ranked(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
             names, mass = _by_definition(logits, settings, row, z, tokens[:, :size])
             n = len(names)
         drawn.append(names[bisect_right(mass, v * mass[n - 1], 0, n - 1)])
-    return torch.tensor(drawn, device=logits.device)
+    return tokens.new_tensor(drawn)
 
 
 def _kept(

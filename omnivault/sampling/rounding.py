@@ -31,11 +31,12 @@ def border_of_min_p(p: float, dtype: torch.dtype) -> tuple[float, float]:
     """Return two borders of (z - max z) / T.
 
     Below the first :func:`min_p` keeps no token, and from the second on all: two exponentials that
-    may be off by 20 units in the last place, two quotients and a product move the logarithm of
-    their ratio by less than 64 u, and where p is tiny the rounding of log p itself does.
+    may be off by 20 units in the last place, or 40 u, two quotients, a product and p itself are
+    rounded, which moves the logarithm of the ratio by less than 100 u, and where p is tiny the
+    rounding of log p does.
     """
     if p == 0:
         return -math.inf, -math.inf
     log = math.log(p)
-    slack = 64 * torch.finfo(dtype).eps / 2 * (1 - log)
+    slack = 100 * torch.finfo(dtype).eps / 2 * (1 - log)
     return log - slack, log + slack

@@ -33,11 +33,14 @@ def draw_tokens(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     step = max(1, AT_ONCE // size) if logits.is_cpu else rows
     if rows <= step:
         return _draw(logits, settings, generator)
+    check_largest(logits, row_maxima(logits))  # before a number is drawn for any of them
     parts = [slice(start, start + step) for start in range(0, rows, step)]
     return torch.cat([_draw(logits[p], settings[p], _of(generator, p)) for p in parts])
 
 
 def _draw(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
+    if logits.stride(-1) != 1:  # sums are made in the order in which numbers lie in memory
+        logits = logits.contiguous()
     cold = settings.cold
     if cold is not None and cold.ndim == 0:
         check_largest(logits, row_maxima(logits))
@@ -56,9 +59,12 @@ def _draw_warm(logits: Tensor, settings: Settings, generator: Own) -> Tensor:
     if k is not None:
         few = k <= _few(logits.shape[-1])
         if isinstance(few, Tensor) and bool(few.any()) and not bool(few.all()):
+            check_largest(logits, row_maxima(logits))
             return _two_kinds(logits, few.squeeze(1), settings, generator)
         if bool(few.all()) if isinstance(few, Tensor) else few:
-            return draw_ranked(logits, settings, generator)
+            drawn = draw_ranked(logits, settings, generator)
+            if drawn is not None:
+                return drawn
         values = top_k(logits, settings.for_functions["top_k"])
     largest = row_maxima(logits)
     check_largest(logits, largest)

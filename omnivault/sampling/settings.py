@@ -44,6 +44,8 @@ class Settings:
     @classmethod
     def of(cls, logits: Tensor, temperature: float | Tensor, dials: Mapping[str, Any]) -> Settings:
         """Check what is set for rows of logits ``(..., V)``."""
+        if isinstance(temperature, Tensor):
+            temperature = temperature.detach()
         divisor = _column(check_temperature(temperature, logits, zero=True))
         cold = None
         if isinstance(temperature, Tensor) or temperature == 0:

@@ -85,8 +85,10 @@ def test_the_candidates_of_omnivault_hold_all_that_top_k_keeps(
             assert torch.equal(values, z.gather(1, places))
             assert torch.equal(values, z.sort(descending=True).values[:, :k])
             stay = top_k(z, k) > -math.inf
-            values, places = largest_with_equals(z, k)
+            found = largest_with_equals(z, k, size)
+            assert found is not None
+            values, places = found
             for row in range(len(z)):
                 kept = set(stay[row].nonzero().flatten().tolist())
-                found = values[row] >= values[row, k - 1]
-                assert set(places[row][found].tolist()) == kept
+                large = values[row] >= values[row, k - 1]
+                assert set(places[row][large].tolist()) == kept

@@ -173,14 +173,18 @@ def test_all_equals_of_the_last_come_with_it(threads: int) -> None:
         z[0, :3] = 2.0
         z[1, 100:160] = 1.0
         for k in (2, 5, torch.tensor([[2], [5]])):
-            values, places = largest_with_equals(z, k)
+            found = largest_with_equals(z, k, 40_000)
+            assert found is not None
+            values, places = found
+            assert largest_with_equals(z, 5, 100) is None  # far too many zeros
             for row, equal in ((0, z[0] == 2), (1, z[1] == 1)):
                 assert set(equal.nonzero().flatten().tolist()) <= set(places[row].tolist())
             assert torch.equal(values, z.gather(1, places))
         masked = torch.full((1, 40_000), -INF)
         masked[0, 7] = 0.0
-        values, _ = largest_with_equals(masked, 5)
-        assert values.shape == (1, 6)  # what is ruled out is no equal that has to come along
+        found = largest_with_equals(masked, 5, 5)
+        assert found is not None
+        assert found[0].shape == (1, 6)  # what is ruled out is no equal that has to come along
     finally:
         torch.set_num_threads(before)
 
@@ -260,6 +264,62 @@ def test_the_first_of_equals_is_taken_at_zero_behind_a_top_k() -> None:
     z[:, [17, 40, 4000]] = 1.0
     assert sample(z, temperature=0, top_k=2).tolist() == [17, 17]
     assert sample(z, temperature=torch.tensor([0.0, 0.0]), top_k=2).tolist() == [17, 17]
+
+
+def test_rows_of_equals_behind_a_top_k_are_all_kept() -> None:
+    z = torch.zeros(3, 5000)
+    z[1, 7] = 1.0
+    drawn = torch.cat(
+        [sample(z, top_k=2, generator=generator(seed)).unsqueeze(0) for seed in range(200)]
+    )
+    assert (drawn[:, 0] > 2500).float().mean() > 0.3
+    assert len(drawn[:, 2].unique()) > 150
+
+
+@pytest.mark.parametrize("dials", [{}, {"top_p": 0.9}, {"min_p": 0.01}, {"top_k": 40}], ids=str)
+@pytest.mark.parametrize("size", [200, 5000, 40_000])
+def test_a_row_draws_the_same_however_its_numbers_lie(size: int, dials: dict[str, Any]) -> None:
+    z = 3 * torch.randn(6, size, generator=generator(size))
+    across = z.T.contiguous().T
+    for seed in range(5):
+        expected = sample(z, **dials, generator=generator(seed))
+        assert torch.equal(sample(across, **dials, generator=generator(seed)), expected)
+
+
+def test_sums_are_those_of_a_row_that_lies_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(draw_rows)
+    monkeypatch.setattr(rows, "draw_rows", spy)
+    z = torch.randn(6, 5000, generator=generator())
+    sample(z.T.contiguous().T)
+    assert spy.seen
+    assert all(weights.stride(-1) == 1 for (weights, _), _ in spy.seen)
+
+
+@pytest.mark.parametrize("dials", [{}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_k": 5}], ids=str)
+@pytest.mark.parametrize("size", [10, 2000, 40_000])
+def test_a_temperature_that_is_learned_is_taken_as_a_number(
+    size: int, dials: dict[str, Any]
+) -> None:
+    z = torch.randn(3, size, generator=generator())
+    for shape in ((), (3,)):
+        learned = torch.full(shape, 0.7, requires_grad=True)
+        drawn = sample(z, temperature=learned, **dials, generator=generator())
+        expected = sample(z, temperature=learned.detach(), **dials, generator=generator())
+        assert torch.equal(drawn, expected)
+
+
+@pytest.mark.parametrize("dials", [{}, {"top_p": 0.9}, {"top_k": 40}], ids=str)
+def test_nothing_is_drawn_where_a_row_is_refused(dials: dict[str, Any]) -> None:
+    several: list[tuple[Tensor, dict[str, Any]]] = [
+        (torch.randn(8, 50_000), dials),
+        (torch.randn(4, 2000), {**dials, "top_k": torch.tensor([5, 5, 5, 2000])}),
+    ]
+    for z, settings in several:
+        z[-1, 7] = float("nan")
+        g, before = generator(), generator().get_state()
+        with pytest.raises(ValueError, match="hold nan"):
+            sample(z, **settings, generator=g)
+        assert torch.equal(g.get_state(), before)
 
 
 @pytest.mark.parametrize("dials", [{}, {"top_p": 0.9}, {"top_k": 40, "top_p": 0.9, "min_p": 0.05}])
