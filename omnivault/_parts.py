@@ -45,13 +45,19 @@ def in_parts(*alike: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> sum(part.sum() for (part,) in in_parts(torch.ones(2, 40_000)))
     tensor(80000.)
     """
+    if len(alike[0]) == 1 and torch.get_num_threads() == 1:
+        yield alike
+        return
     for row in by_row(*alike):
         size = row[0].shape[-1]
         if size < LONG or not row[0].is_cpu or torch.get_num_threads() == 1:
             yield row
-            continue
-        for start in range(0, size, PART):
-            yield tuple(x[:, start : start + PART] if x.shape[-1] > 1 else x for x in row)
+        else:
+            parts = range(0, size, PART)
+            yield from zip(
+                *(x.split(PART, 1) if x.shape[-1] > 1 else [x] * len(parts) for x in row),
+                strict=True,
+            )
 
 
 def row_maxima(rows: Tensor) -> Tensor:
