@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from omnivault.decoding import sample_sequence
+from omnivault.experiments.saving import processor, save
 from omnivault.model.language_model import LanguageModel, load_language_model
 from omnivault.model.news import articles
 from omnivault.speculative import prompt_lookup, speculative_sequence
@@ -191,12 +191,8 @@ def saved() -> dict[str, Any]:
 
 def _machine() -> dict[str, str]:
     """Describe the machine, without its name."""
-    cpu = platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
     return {
-        "processor": cpu,
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         **{name: version(name) for name in ("torch", "transformers")},
@@ -225,11 +221,7 @@ def main() -> None:
                 f"T = {temperature}  {kind:8}", *(f"{speed:6.1f}" for speed in speeds), flush=True
             )
     run = {"machine": _machine(), "length": LENGTH, "reading": reading(), "texts": texts}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(target)
-    print(f"saved in {target}")
+    save(run, target)
 
 
 if __name__ == "__main__":

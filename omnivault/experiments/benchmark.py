@@ -28,10 +28,11 @@ from torch import Tensor
 
 from omnivault.experiments import llama_cpp
 from omnivault.experiments.peers import Peer, Turn, peers
+from omnivault.experiments.saving import processor, save
 from omnivault.figures.tables import Table, table
 from omnivault.sampling import sample
 
-__all__ = ["CHAINS", "TEMPERATURE", "Case", "ahead", "cases", "compare", "logits_like", "saved"]
+__all__ = ["CHAINS", "Case", "ahead", "cases", "compare", "logits_like", "saved"]
 
 SAVED = Path(__file__).with_name("data") / "benchmark.json"
 TEMPERATURE = 0.8
@@ -270,16 +271,12 @@ def _passes(rows: int = 16, vocabulary: int = LARGE) -> list[dict[str, Any]]:
 
 def _machine(found: Iterable[str]) -> dict[str, str]:
     """Describe the machine, without its name, and the versions of the peers."""
-    cpu = platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
     versions = {"torch": version("torch")}
     for name in found:
         bundled = f"{llama_cpp.RELEASE} of {llama_cpp.PACKAGE}"
         versions[name] = bundled if name == "llama.cpp" else version(name.lower())
     return {
-        "processor": cpu,
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
@@ -354,11 +351,7 @@ def main() -> None:
     if not leaders:
         print("no peer is ahead")
     run = {"machine": machine, "comparisons": comparisons, "passes": passes}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(target)
-    print(f"saved in {target}")
+    save(run, target)
 
 
 if __name__ == "__main__":

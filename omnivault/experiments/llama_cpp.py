@@ -25,8 +25,6 @@ from torch import Tensor
 
 from omnivault.conformance.adapters.run_llama_cpp import Candidate, Candidates, ChainParams
 
-__all__ = ["PACKAGE", "RELEASE", "chain", "library"]
-
 PACKAGE = "@node-llama-cpp/linux-x64@3.22.1"
 RELEASE = "v0.5.0"
 """The release of llama.cpp that the package says it was built from."""

@@ -19,8 +19,6 @@ from torch import Tensor
 from omnivault.conformance.adapters.environments import adapters, requirements
 from omnivault.experiments import llama_cpp
 
-__all__ = ["Peer", "Turn", "by_jax", "by_numpy", "by_transformers", "peers"]
-
 Turn = Callable[[], object]
 Peer = Callable[[Tensor, float, Mapping[str, Any]], Turn | None]
 
