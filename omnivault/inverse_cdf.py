@@ -4,9 +4,9 @@ A uniform number is multiplied by the sum of the weights, and the index is the f
 cumulative sum exceeds the product: one random number, where the exponential race of
 ``torch.multinomial`` needs one for each index.
 
-The row is searched twice. Blocks are summed, a block is drawn by its sum, and an index within it by
-its weight. So the exact, slow summation in float64 is needed for the sums of blocks and for one
-block, and no weight is swallowed by a large sum before it.
+A long row is searched twice. Blocks are summed, a block is drawn by its sum, and an index within it
+by its weight. So the exact, slow summation in float64 is needed for the sums of blocks and for one
+block, and no weight is swallowed by a large sum before it. A short row is one block.
 
 It runs where the weights are, on any device that has float64; see :mod:`omnivault.sampling` on
 ``torch.vmap`` and ``torch.compile``.
