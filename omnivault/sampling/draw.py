@@ -87,9 +87,9 @@ def sample(
     token is drawn, then asked whether it is in, which takes one pass and no sort; if not, the draw
     is repeated among those more probable than it, log(1/p) times on average at most. Behind a
     top-k everything happens among the tokens that it keeps, which are found without ranking the
-    others. Long rows are taken one by one, in one thread, so a batch takes little more memory than
-    its logits. :func:`plain_sample` has the same distribution and follows the definitions line by
-    line; where rounding decides whether a token is kept, they are asked.
+    others. Long rows are taken one by one, in one thread, so a large batch takes little memory
+    besides its logits. :func:`plain_sample` has the same distribution and follows the definitions
+    line by line; where rounding decides whether a token is kept, they are asked.
 
     Examples
     --------

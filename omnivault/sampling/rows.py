@@ -92,7 +92,7 @@ def _two_kinds(logits: Tensor, few: Tensor, settings: Settings, generator: Own) 
 def _weights(z: Tensor) -> Tensor:
     if z.shape[-1] <= SHORT:
         return z.exp()
-    # The exponentials of a softmax are faster.
+    # With vector instructions the exponentials of a softmax are faster than those of `exp`.
     weights = torch.empty_like(z)
     for row, result in by_row(z, weights):
         torch.softmax(row, -1, out=result)
