@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnivault.conformance.check import Sampler
-from omnivault.sampling import TRUNCATIONS, apply_temperature, greedy, sample
+from omnivault.conformance.check import DIALS, Sampler
+from omnivault.sampling import apply_temperature, greedy, sample
 from omnivault.sampling.truncation import in_order, truncate
 
 AT_ONCE = 10_000_000
@@ -43,7 +43,7 @@ def _of_each_row(size: int, settings: Sequence[Mapping[str, Any]]) -> dict[str, 
     off = {"temperature": 1.0, "top_k": size, "min_p": 0.0, "top_n_sigma": torch.inf}
     return {
         dial: torch.tensor([one.get(dial, off.get(dial, 1.0)) for one in settings])
-        for dial in ("temperature", *TRUNCATIONS)
+        for dial in DIALS
         if any(dial in one for one in settings)
     }
 
@@ -86,7 +86,7 @@ def _multinomial(
 OWN = {
     "omnivault": Sampler(
         "omnivault",
-        dials=["temperature", *TRUNCATIONS],
+        dials=list(DIALS),
         probs=_probs,
         draw=_draw,
         probs_batch=_probs_batch,

@@ -18,6 +18,8 @@ from omnivault._checks import (
     some_values,
 )
 
+BEST_ALONE = "inf keeps the most probable tokens alone"
+
 
 def number_of_tokens(k: int | Tensor, logits: Tensor, name: str) -> int | Tensor:
     """Return k of [1, V]: an int, or int64 of shape ``(..., 1)`` where the logits are."""
@@ -50,12 +52,15 @@ def at_most(k: Any, size: int) -> Any:
 def share(p: float | Tensor, logits: Tensor, name: str, *, zero: bool = False) -> float | Tensor:
     """Return p of (0, 1], with ``zero`` of [0, 1]: a float, or float64 of shape ``(..., 1)``."""
     interval, advice = ("[0, 1]", "0") if zero else ("(0, 1]", "1")
-    return _real(p, logits, name, 1.0, zero, 0.9, f"{interval}, got {{}}; {advice}")
+    keeps = f"{advice} keeps every token"
+    return _real(p, logits, name, 1.0, zero, 0.9, f"{interval}, got {{}}; {keeps}")
 
 
-def reach(n: float | Tensor, logits: Tensor, name: str) -> float | Tensor:
+def reach(
+    n: float | Tensor, logits: Tensor, name: str, *, keeps: str = "inf keeps every token"
+) -> float | Tensor:
     """Return n of (0, inf]: a float, or float64 of shape ``(..., 1)``."""
-    return _real(n, logits, name, float("inf"), False, 1.0, "(0, inf], got {}; inf")
+    return _real(n, logits, name, float("inf"), False, 1.0, f"(0, inf], got {{}}; {keeps}")
 
 
 def as_logits(value: float | Tensor, logits: Tensor) -> float | Tensor:
@@ -89,7 +94,7 @@ def _real(
     example: float,
     advice: str,
 ) -> float | Tensor:
-    message = f"{name} must lie in {advice} keeps every token"
+    message = f"{name} must lie in {advice}"
     if not isinstance(value, Tensor) or value.ndim == 0:
         _refuse_list(value, name, f"a number such as {example}")
         number = check_number(value, name, example)

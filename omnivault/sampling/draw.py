@@ -67,8 +67,10 @@ def sample(
         depend on the rows beside it. None takes PyTorch's global one.
     **dials
         Truncations by name, such as ``top_k=40, top_p=0.9``: each a number, or a tensor of shape
-        ``(...)`` with one for each row. None leaves one out, for all rows; in a tensor ``top_k`` V,
-        ``top_n_sigma`` infinity, ``top_p`` and ``typical_p`` 1 and ``min_p`` 0 do.
+        ``(...)`` with one for each row. None leaves one out, for all rows. In a tensor this value
+        leaves its row alone: ``top_k`` V; ``top_n_sigma`` infinity; ``top_p``, ``typical_p``,
+        ``top_h``, ``tail_free`` and ``xtc`` 1; ``min_p``, ``epsilon_cutoff``, ``eta_cutoff`` and
+        ``top_a`` 0. No order of ``p_less`` does.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from omnivault._checks import anywhere, check_temperature
-from omnivault.sampling.dials import for_each_row, number_of_tokens, reach, share
+from omnivault.sampling.dials import BEST_ALONE, for_each_row, number_of_tokens, reach, share
 from omnivault.sampling.temperature import scaled
 from omnivault.sampling.truncation import truncate
 
@@ -20,6 +20,13 @@ CHECKS: dict[str, Callable[[Any, Tensor], Any]] = {
     "top_p": lambda value, logits: share(value, logits, "top_p"),
     "min_p": lambda value, logits: share(value, logits, "min_p", zero=True),
     "typical_p": lambda value, logits: share(value, logits, "typical_p"),
+    "epsilon_cutoff": lambda value, logits: share(value, logits, "epsilon_cutoff", zero=True),
+    "eta_cutoff": lambda value, logits: share(value, logits, "eta_cutoff", zero=True),
+    "top_a": lambda value, logits: share(value, logits, "top_a", zero=True),
+    "p_less": lambda value, logits: reach(value, logits, "p_less", keeps=BEST_ALONE),
+    "top_h": lambda value, logits: share(value, logits, "top_h"),
+    "tail_free": lambda value, logits: share(value, logits, "tail_free"),
+    "xtc": lambda value, logits: share(value, logits, "xtc"),
 }
 
 

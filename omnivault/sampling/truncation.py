@@ -4,6 +4,10 @@ A truncation is a function of logits and of its dial that puts ``-inf`` where a 
 ``@truncation`` registers it, and whatever offers dials takes them from the registry:
 :func:`omnivault.sampling.sample` under the function's name, the live figure, the decoding
 experiment, the reference.
+
+Here are the registry and its first five. Those that compare probabilities with a cutoff are in
+``cutoffs.py``, those that look along the ranking in ``tails.py``, and XTC, which takes from the
+top, in ``xtc.py``.
 """
 
 from __future__ import annotations

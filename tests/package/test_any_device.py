@@ -29,6 +29,7 @@ Z[1, 3] = -torch.inf
 P, Q = Z.softmax(-1), Z.flip(0).softmax(-1)
 EACH = torch.tensor([0.5, 1.0, 2.0, 3.0])
 TOKENS = torch.tensor([3, 0, 8, 5])
+TEXTS = torch.tensor([[1, 2, 3, 1, 2], [7, 8, 0, 7, 8], [4, 4, 4, 4, 4], [8, 0, 1, 8, 0]])
 
 MANY = torch.randn(300, 9, generator=torch.Generator().manual_seed(2))
 LABELS = torch.multinomial(MANY.softmax(-1), 1, generator=torch.Generator().manual_seed(1))[:, 0]
@@ -38,6 +39,11 @@ PROMPT = torch.tensor([[1, 2], [3, 4], [0, 0]])
 
 def follows(table: Tensor) -> dec.NextTokenLogits:
     return lambda ids: table[ids[:, -1]]
+
+
+def drawn_twice(z: Tensor) -> list[Tensor]:
+    mirostat = sampling.Mirostat(1.0)
+    return [mirostat.draw(z), mirostat.draw(z)]
 
 
 def one_sequence(table: Tensor) -> Callable[[Tensor], Tensor]:
@@ -125,6 +131,23 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "sampling.min_p": (lambda z: sampling.min_p(z, 0.1), (Z,)),
     "sampling.min_p, tiny": (lambda z: sampling.min_p(z, 1e-30), (Z,)),
     "sampling.typical_p": (lambda z: sampling.typical_p(z, 0.8), (Z,)),
+    "sampling.epsilon_cutoff": (lambda z: sampling.epsilon_cutoff(z, 0.1), (Z,)),
+    "sampling.eta_cutoff": (lambda z: sampling.eta_cutoff(z, 0.1), (Z,)),
+    "sampling.eta_cutoff, one a row": (sampling.eta_cutoff, (Z, EACH / 3)),
+    "sampling.top_a": (lambda z: sampling.top_a(z, 0.4), (Z,)),
+    "sampling.p_less": (sampling.p_less, (Z,)),
+    "sampling.p_less, one a row": (sampling.p_less, (Z, EACH)),
+    "sampling.top_h": (lambda z: sampling.top_h(z, 0.7), (Z,)),
+    "sampling.tail_free": (lambda z: sampling.tail_free(z, 0.9), (Z,)),
+    "sampling.xtc": (lambda z: sampling.xtc(z, 0.1), (Z,)),
+    "sampling.repetition_penalty": (sampling.repetition_penalty, (Z, TEXTS, EACH)),
+    "sampling.presence_penalty": (lambda z, x: sampling.presence_penalty(z, x, 0.5), (Z, TEXTS)),
+    "sampling.frequency_penalty": (sampling.frequency_penalty, (Z, TEXTS, EACH)),
+    "sampling.dry_penalty": (
+        lambda z, x, m: sampling.dry_penalty(z, x, multiplier=m, breakers=[7]),
+        (Z, TEXTS, EACH),
+    ),
+    "sampling.Mirostat": (drawn_twice, (MANY,)),
     "sampling.in_nucleus": (lambda z, x: sampling.in_nucleus(z, x, 0.8), (Z, TOKENS)),
     "sampling.sample": (lambda z: sampling.sample(z, temperature=0.7), (MANY,)),
     "sampling.sample, one T a row": (

@@ -27,8 +27,12 @@ from omnivault.online_softmax import block_statistics, chunked_softmax, combine
 from omnivault.sampling import (
     TRUNCATIONS,
     apply_temperature,
+    dry_penalty,
+    frequency_penalty,
     greedy,
     plain_sample,
+    presence_penalty,
+    repetition_penalty,
     sample,
     top_k,
 )
@@ -46,6 +50,12 @@ from tests.package.test_any_device import CALLS, same
 
 Z = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
 Map = Callable[[Tensor], Tensor]
+
+
+def text_of(z: Tensor) -> Tensor:
+    """Token 0 four times for each row."""
+    return torch.zeros_like(z[..., :4], dtype=torch.int64)
+
 
 PURE: dict[str, Map] = {
     "softmax": lambda z: softmax(z, temperature=0.7),
@@ -78,8 +88,13 @@ VALUES: dict[str, Map] = {
     "top_k": lambda z: top_k(z, 3),
     **{
         name: lambda z, name=name: TRUNCATIONS[name].function(z, 0.5)  # type: ignore[misc]
-        for name in ("top_n_sigma", "top_p", "min_p", "typical_p")
+        for name in TRUNCATIONS
+        if name != "top_k"
     },
+    "repetition_penalty": lambda z: repetition_penalty(z, text_of(z), 1.5),
+    "presence_penalty": lambda z: presence_penalty(z, text_of(z), 1.5),
+    "frequency_penalty": lambda z: frequency_penalty(z, text_of(z), 1.5),
+    "dry_penalty": lambda z: dry_penalty(z, text_of(z), multiplier=1.5, breakers=[1]),
 }
 DRAWS: dict[str, Map] = {
     "sample": lambda z: sample(z, temperature=0.7),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,14 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
-from omnivault.sampling import min_p, top_k, top_p, typical_p
+from omnivault.sampling import epsilon_cutoff, eta_cutoff, min_p, top_k, top_p, typical_p
 from tests.support.strategies import DTYPES
 
 INF, NAN = math.inf, math.nan
+SEEN: dict[str, Any] = json.loads(
+    Path(__file__).with_name("llama_cpp.json").read_text(encoding="utf-8")
+)
+"""What llama.cpp made of texts, and of ties."""
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 Truncation = Callable[[Tensor, Any], Tensor]
 
@@ -26,6 +32,8 @@ TRUNCATIONS: dict[str, tuple[Truncation, Any, tuple[float, ...]]] = {
     "top_p": (top_p, hf.TopPLogitsWarper, (1e-9, 0.1, 0.5, 0.9, 0.999, 1.0)),
     "min_p": (min_p, hf.MinPLogitsWarper, (1e-50, 1e-3, 0.05, 0.5, 1.0)),
     "typical_p": (typical_p, hf.TypicalLogitsWarper, (1e-9, 0.2, 0.5, 0.95, 0.999)),
+    "epsilon_cutoff": (epsilon_cutoff, hf.EpsilonLogitsWarper, (1e-50, 3e-4, 0.1, 0.5, 0.999)),
+    "eta_cutoff": (eta_cutoff, hf.EtaLogitsWarper, (1e-30, 3e-4, 0.1, 0.5, 0.999)),
 }
 
 

@@ -24,8 +24,18 @@ from tests.package.sampling.common import INF, generator, kept, logits_of, token
 from tests.support.strategies import SINGLE_DOUBLE, smallest
 
 dtypes = pytest.mark.parametrize("dtype", SINGLE_DOUBLE, ids=str)
-WHOLE: dict[str, Any] = {"top_p": 1, "typical_p": 1.0}
-"""The values that truncate nothing, of the truncations that are set by a mass."""
+WHOLE: dict[str, Any] = {
+    "top_p": 1,
+    "min_p": 0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0,
+    "eta_cutoff": 0.0,
+    "top_a": 0,
+    "top_h": 1,
+    "tail_free": 1.0,
+    "xtc": 1,
+}
+"""The values that truncate nothing, of the truncations that are set by a share."""
 
 
 def rows_with_small_numbers(dtype: torch.dtype) -> list[Tensor]:
@@ -42,7 +52,7 @@ def rows_with_small_numbers(dtype: torch.dtype) -> list[Tensor]:
 
 @dtypes
 @pytest.mark.parametrize("name", WHOLE)
-def test_the_whole_mass_keeps_every_token_that_has_any(name: str, dtype: torch.dtype) -> None:
+def test_the_value_that_truncates_nothing_keeps_every_token(name: str, dtype: torch.dtype) -> None:
     rule = TRUNCATIONS[name]
     assert WHOLE[name] == rule.off
     for z in rows_with_small_numbers(dtype):
@@ -55,7 +65,7 @@ def test_the_whole_mass_keeps_every_token_that_has_any(name: str, dtype: torch.d
 
 @pytest.mark.parametrize("draw", [sample, plain_sample])
 @pytest.mark.parametrize("name", WHOLE)
-def test_with_the_whole_mass_the_draws_are_those_without_a_truncation(draw: Any, name: str) -> None:
+def test_with_it_the_draws_are_those_without_a_truncation(draw: Any, name: str) -> None:
     z = logits_of("1", 500, 200)
     one, other = (draw(z, generator=generator(1), **dials) for dials in ({}, {name: WHOLE[name]}))
     assert torch.equal(one, other)

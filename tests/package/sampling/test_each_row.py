@@ -20,8 +20,15 @@ VALUES: dict[str, Tensor] = {
     "top_p": torch.tensor([0.1, 0.3, 0.75, 0.9, 1 - 1e-9, 1.0], dtype=torch.float64),
     "min_p": torch.tensor([1.0, 0.5, 0.1, 0.01, 1e-30, 0.0], dtype=torch.float64),
     "typical_p": torch.tensor([0.1, 0.3, 0.75, 0.9, 1 - 1e-9, 1.0], dtype=torch.float64),
+    "epsilon_cutoff": torch.tensor([1.0, 0.5, 0.1, 0.01, 1e-30, 0.0], dtype=torch.float64),
+    "eta_cutoff": torch.tensor([1.0, 0.5, 0.1, 0.01, 1e-30, 0.0], dtype=torch.float64),
+    "top_a": torch.tensor([1.0, 0.5, 0.1, 0.01, 1e-30, 0.0], dtype=torch.float64),
+    "p_less": torch.tensor([INF, 3.0, 2.0, 1.0, 1.25, 0.1], dtype=torch.float64),
+    "top_h": torch.tensor([0.1, 0.3, 0.75, 0.9, 1 - 1e-9, 1.0], dtype=torch.float64),
+    "tail_free": torch.tensor([0.1, 0.3, 0.75, 0.9, 1 - 1e-9, 1.0], dtype=torch.float64),
+    "xtc": torch.tensor([1e-30, 1e-3, 0.01, 0.05, 0.1, 1.0], dtype=torch.float64),
 }
-"""Six of each; the last keeps every token."""
+"""Six of each; the last keeps every token, where a value does."""
 
 every_dial = pytest.mark.parametrize("name", TRUNCATIONS)
 both = pytest.mark.parametrize("draw", [sample, plain_sample])
@@ -39,7 +46,8 @@ def test_each_row_is_cut_as_if_it_were_alone(name: str, dtype: torch.dtype, kind
     for z in logits_of(kind, 30, 40, dtype).reshape(5, 6, 40):
         alone = [function(row, value.item()) for row, value in zip(z, values, strict=True)]
         assert torch.equal(function(z, values), torch.stack(alone))
-        assert torch.equal(function(z, values)[-1], z[-1])
+        if name != "p_less":
+            assert torch.equal(function(z, values)[-1], z[-1])
         together = function(z.reshape(2, 3, 40), values.reshape(2, 3))
         assert torch.equal(together.reshape(6, 40), torch.stack(alone))
         # One for each column of the batch, and one for all.
@@ -127,6 +135,13 @@ def test_all_dials_together_each_with_its_numbers(draw: Any) -> None:
         "top_p": torch.tensor([0.5, 1.0, 1.0, 0.9]),
         "min_p": torch.tensor([0.0, 0.1, 0.0, 0.05]),
         "typical_p": torch.tensor([1.0, 1.0, 0.5, 0.9]),
+        "epsilon_cutoff": torch.tensor([0.0, 0.01, 0.0, 1e-3]),
+        "eta_cutoff": torch.tensor([0.0, 0.0, 0.01, 1e-3]),
+        "top_a": torch.tensor([0.1, 0.0, 0.0, 0.2]),
+        "p_less": torch.tensor([0.1, 0.25, 0.25, 0.1]),
+        "top_h": torch.tensor([1.0, 0.95, 1.0, 0.9]),
+        "tail_free": torch.tensor([1.0, 1.0, 0.99, 0.98]),
+        "xtc": torch.tensor([1.0, 1.0, 1.0, 0.15]),
     }
     temperature = torch.tensor([0.7, 1.0, 2.0, 1.5])
     n = 4000
@@ -169,9 +184,11 @@ def message_of(name: str) -> tuple[str, str]:
     interval, every = {
         "top_k": ("[1, 40], the size of the vocabulary", "40"),
         "top_n_sigma": ("(0, inf]", "inf"),
-        "min_p": ("[0, 1]", "0"),
+        "p_less": ("(0, inf]", "inf"),
+        **dict.fromkeys(("min_p", "epsilon_cutoff", "eta_cutoff", "top_a"), ("[0, 1]", "0")),
     }.get(name, ("(0, 1]", "1"))
-    return interval, every
+    keeps = "the most probable tokens alone" if name == "p_less" else "every token"
+    return interval, f"{every} keeps {keeps}"
 
 
 @every_dial
@@ -181,7 +198,7 @@ def test_numbers_out_of_range_are_shown_and_those_in_range_are_not(name: str) ->
     bad[2], bad[4] = (0, 41) if name == "top_k" else (-0.5, torch.nan)
     interval, every = message_of(name)
     some = "[0, 41]" if name == "top_k" else "[-0.5, nan]"
-    message = f"{name} must lie in {interval}, got {some}; {every} keeps every token"
+    message = f"{name} must lie in {interval}, got {some}; {every}"
 
     def sampled(z: Tensor, value: Any) -> Tensor:
         return sample(z, **{name: value})

@@ -100,13 +100,28 @@ def test_the_smallest_temperature_is_right_though_subnormal_numbers_are_flushed(
     assert draw(z + torch.tensor([0.0, 1.0, 0.0]), temperature=tiny) == 1
 
 
+FAR_APART: dict[str, tuple[float, list[int]]] = {
+    "top_k": (2, [0, 2]),
+    "top_n_sigma": (1.5, [0, 2]),
+    "top_p": (0.99, [0, 2]),
+    "min_p": (0.01, [0, 2]),
+    "typical_p": (0.99, [0, 2]),
+    "epsilon_cutoff": (0.01, [0, 2]),
+    "eta_cutoff": (0.01, [0, 2]),
+    "top_a": (0.01, [0, 2]),
+    "p_less": (0.1, [0]),  # whose cutoff is above 1/3
+    "top_h": (0.95, [0, 2]),
+    "tail_free": (0.9, [0]),  # the only turn
+    "xtc": (0.01, [1, 2]),
+}
+"""Of 1, e^-3 and e^-6: a value, before the division or after it, and what it keeps."""
+
+
 @dtypes
 @pytest.mark.parametrize("name", TRUNCATIONS)
 def test_truncations_of_logits_that_are_far_apart(name: str, dtype: torch.dtype) -> None:
     z, temperature = far_apart(dtype)
-    dial = {"top_k": 2, "top_n_sigma": 1.5, "top_p": 0.99, "min_p": 0.01, "typical_p": 0.99}[name]
-    # Of 1, e^-3 and e^-6 each of these rules the last out, before the division or after it.
-    expected = [0, 2]
+    dial, expected = FAR_APART[name]
     rule = TRUNCATIONS[name]
     quotients, _, _ = scaled(z, temperature, {})
     assert tokens(rule.function(z if rule.commutes else quotients, dial)) == expected
@@ -114,8 +129,9 @@ def test_truncations_of_logits_that_are_far_apart(name: str, dtype: torch.dtype)
     for draw in (sample, plain_sample):
         drawn = draw(z.expand(2000, 3), temperature=temperature, generator=generator(3), **dials)
         assert drawn.unique().tolist() == expected
-    # At T = 1 nothing but the largest is left, whatever the rule.
-    assert tokens(rule.function(z, 1 if name == "top_k" else 0.5)) == [0]
+    # At T = 1 nothing but the largest is left, whatever the rule; XTC never leaves it alone.
+    alone = rule.function(z, 1 if name == "top_k" else 0.5)
+    assert tokens(alone) == ([0, 1, 2] if name == "xtc" else [0])
 
 
 @dtypes

@@ -14,7 +14,20 @@ from omnivault.decoding import sample_sequence
 from omnivault.sampling import TRUNCATIONS, Truncation, plain_sample, sample
 from tests.package.sampling.common import generator, kept, logits_of
 
-SETTINGS = {"top_k": 3, "top_n_sigma": 1.0, "top_p": 0.6, "min_p": 0.2, "typical_p": 0.6}
+SETTINGS = {
+    "top_k": 3,
+    "top_n_sigma": 1.0,
+    "top_p": 0.6,
+    "min_p": 0.2,
+    "typical_p": 0.6,
+    "epsilon_cutoff": 0.05,
+    "eta_cutoff": 0.2,
+    "top_a": 0.4,
+    "p_less": 2.0,
+    "top_h": 0.8,
+    "tail_free": 0.9,
+    "xtc": 0.1,
+}
 """A value of each dial that rules something out and keeps something."""
 
 every_truncation = pytest.mark.parametrize("name", TRUNCATIONS)

@@ -11,15 +11,22 @@ import torch
 from torch import Tensor
 
 from omnivault.sampling import (
+    TRUNCATIONS,
     apply_temperature,
+    epsilon_cutoff,
+    eta_cutoff,
     greedy,
     in_nucleus,
     min_p,
     plain_sample,
     sample,
+    tail_free,
+    top_a,
+    top_h,
     top_k,
     top_p,
     typical_p,
+    xtc,
 )
 from tests.package.sampling.common import INF, NAN, Truncation, generator
 
@@ -72,9 +79,8 @@ BAD_LOGITS: list[tuple[Any, type[Exception], str]] = [
 @pytest.mark.parametrize(("bad", "error", "message"), BAD_LOGITS)
 def test_logits_without_a_softmax_are_shown(bad: Any, error: type[Exception], message: str) -> None:
     functions: list[Callable[..., Tensor]] = [greedy, sample]
-    functions += [
-        lambda z, f=f: f(z, 1) for f in (apply_temperature, top_k, top_p, min_p, typical_p)
-    ]
+    rules = [rule.function for rule in TRUNCATIONS.values()]
+    functions += [lambda z, f=f: f(z, 1) for f in (apply_temperature, *rules)]
     functions.append(lambda z: in_nucleus(z, torch.zeros(2, dtype=torch.int64), 0.9))
     for function in functions:
         with pytest.raises(error, match=f"^{re.escape(message)}$"):
@@ -102,6 +108,10 @@ BAD_P: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
+SHARES: tuple[Truncation, ...] = (top_p, typical_p, top_h, tail_free, xtc)
+FROM_ZERO: tuple[Truncation, ...] = (min_p, epsilon_cutoff, eta_cutoff, top_a)
+
+
 def first_in_nucleus(z: Tensor, p: Any) -> Tensor:
     return in_nucleus(z, torch.tensor(0), p)
 
@@ -110,8 +120,8 @@ def first_in_nucleus(z: Tensor, p: Any) -> Tensor:
     ("function", "bad", "error", "message", "good"),
     [
         *((top_k, *row, k) for row in BAD_K for k in (1, 2)),
-        *((f, *row, 1e-9) for row in BAD_P for f in (top_p, typical_p, first_in_nucleus)),
-        *((min_p, *row, good) for row in BAD_P[1:] for good in (1e-9, 0)),
+        *((f, *row, 1e-9) for row in BAD_P for f in (*SHARES, first_in_nucleus)),
+        *((f, *row, good) for row in BAD_P[1:] for f in FROM_ZERO for good in (1e-9, 0)),
     ],
 )
 def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
@@ -119,7 +129,7 @@ def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
 ) -> None:
     name = "p" if function is first_in_nucleus else function.__name__
     message = message.format(name=name)
-    if function is min_p:
+    if function in FROM_ZERO:
         message = message.replace("(0, 1]", "[0, 1]").replace("1 keeps", "0 keeps")
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         function(ROW, bad)
@@ -133,7 +143,7 @@ def test_a_truncation_out_of_range_is_shown_beside_one_in_it(
 
 @pytest.mark.parametrize("p", [1, Fraction(1, 2), np.float32(0.5), np.float64(0.5)], ids=repr)
 def test_any_real_number_is_a_share(p: Any) -> None:
-    for function in (top_p, min_p, typical_p):
+    for function in (*SHARES, *FROM_ZERO):
         assert torch.equal(function(ROW, p), function(ROW, float(p)))
 
 

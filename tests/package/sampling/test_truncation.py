@@ -59,7 +59,8 @@ def assert_same_tokens(ours: Tensor, theirs: Tensor, name: str = "top_p") -> Non
 @pytest.mark.parametrize("vocabulary", [2, 3, 10, 100, 1000])
 def test_the_kept_sets_are_those_of_transformers(name: str, vocabulary: int) -> None:
     ours, theirs, settings = TRUNCATIONS[name]
-    for dtype in SINGLE_DOUBLE:
+    # The entropies of both are rounded, in float32 so much that it decides about some tokens.
+    for dtype in SINGLE_DOUBLE if name != "eta_cutoff" else (torch.float64,):
         for kind in KINDS:
             z = logits_of(kind, 50 if vocabulary == 1000 else 200, vocabulary, dtype)
             for setting in settings:
@@ -72,7 +73,7 @@ def test_the_kept_sets_are_those_of_transformers(name: str, vocabulary: int) -> 
 def test_so_are_those_of_a_real_model(name: str, real_logits: Tensor) -> None:
     ours, theirs, settings = TRUNCATIONS[name]
     # Transformers adds up what is kept, and of 49,152 numbers in float32 0.95 are too few.
-    z = real_logits.double() if name == "typical_p" else real_logits
+    z = real_logits.double() if name in ("typical_p", "eta_cutoff") else real_logits
     for setting in settings[1::2]:
         assert torch.equal(ours(z, setting), theirs(setting)(None, z))
 
