@@ -4,6 +4,7 @@ Each function returns a :class:`LiveFigure`. It is computed in the reader's brow
 as on a page of the book, and has a still picture for where no script runs.
 """
 
+from omnivault.live.cuts import cuts as cuts
 from omnivault.live.entropy import entropy as entropy
 from omnivault.live.figure import LiveFigure as LiveFigure
 from omnivault.live.jacobian import jacobian as jacobian

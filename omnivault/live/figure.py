@@ -25,6 +25,9 @@ const request = JSON.parse(require("fs").readFileSync(0, "utf-8"));
 process.stdout.write(JSON.stringify(omnivaultLive.answer(request)));
 """
 
+SHARED = {"cuts": ["rows"], "next_token": ["rows"]}
+"""JavaScript files that some figures need besides their own; all need ``runtime.js``."""
+
 
 class LiveFigure:
     """A figure with controls that computes and draws itself in the reader's browser.
@@ -86,6 +89,13 @@ class LiveFigure:
         if control["type"] == "button":
             if not isinstance(value, int) or isinstance(value, bool) or value < control["value"]:
                 raise ValueError(f"{name} counts up from {control['value']}, got {value!r}")
+            return
+        if control["type"] == "order":
+            if not isinstance(value, list) or sorted(value, key=repr) != sorted(control["options"]):
+                raise ValueError(
+                    f"{name} = {value!r} is no order of {control['options']}; "
+                    "give a list that has each of them once"
+                )
             return
         offered = control.get("values") or control.get("options") or [False, True]
         if value not in offered:
@@ -192,8 +202,8 @@ def some_logits(logits: Sequence[float], count: int, reach: float) -> list[float
 
 
 def script(name: str) -> str:
-    """Return the JavaScript of a figure, the runtime first."""
-    return _source("runtime.js") + _source(f"{name}.js")
+    """Return the JavaScript of a figure, after what it shares with others."""
+    return "".join(_source(f"{file}.js") for file in ("runtime", *SHARED.get(name, ()), name))
 
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:

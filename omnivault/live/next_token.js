@@ -1,65 +1,13 @@
 // The next token of a real language model: temperature, truncation, draws.
-//
-// The vocabulary is held as groups of equally likely tokens, [logit, size], in falling order: the
-// first ones hold a single token each, the rest sums up the tail.
 (() => {
   const { ratios, logsumexp, logProbs, random, draw, digits, probability, count } = omnivaultLive;
-  const { scale, rect, circle, line, text } = omnivaultLive;
+  const { scale, rect, circle, line, text, groups, chosen, named, truncate } = omnivaultLive;
   const ROWS = 10;
   const ROW = 25;
   const TOP = 26;
   const OFF = "off";
 
-  const groups = (prompt) => (prompt.groups ??= [...prompt.logits.map((z) => [z, 1]), ...prompt.tail]);
-  const chosen = (data, state) => data.prompts.find((p) => p.text === state.prompt);
-  const name = (token) => `\u201c${token.replace(/\n/g, "\u21b5")}\u201d`;
-
-  // Each truncation of omnivault.sampling, as a change of kept, the number of tokens of each group
-  // that stay. all holds [logit, size], weights their weights at the temperature.
   const massOf = (kept, weights) => kept.reduce((s, n, i) => s + n * weights[i], 0);
-  const rules = {
-    // Exactly k tokens, where omnivault keeps all that tie with the last of them.
-    top_k(k, kept) {
-      let left = k;
-      for (const i of kept.keys()) {
-        kept[i] = Math.min(kept[i], left);
-        left -= kept[i];
-      }
-    },
-    top_n_sigma(n, kept, weights, all) {
-      const size = kept.reduce((a, b) => a + b, 0);
-      const mean = kept.reduce((s, m, i) => s + m * all[i][0], 0) / size;
-      const square = kept.reduce((s, m, i) => s + m * (all[i][0] - mean) ** 2, 0) / size;
-      const least = all[0][0] - n * Math.sqrt(square);
-      for (const i of kept.keys()) if (all[i][0] < least) kept[i] = 0;
-    },
-    top_p(p, kept, weights, all) {
-      const share = p * massOf(kept, weights);
-      let before = 0; // a token stays while the weight before it is below the share
-      for (const i of kept.keys()) {
-        const room = Math.max(0, Math.ceil((share - before) / weights[i]));
-        kept[i] = Math.min(kept[i], room);
-        before += kept[i] * weights[i];
-        if (room < all[i][1]) before = Infinity;
-      }
-    },
-    min_p(p, kept, weights) {
-      for (const i of kept.keys()) if (weights[i] < p) kept[i] = 0;
-    },
-    typical_p(p, kept, weights) {
-      const mass = massOf(kept, weights);
-      const surprise = weights.map((w) => -Math.log(w / mass));
-      const mean = kept.reduce((s, n, i) => s + (n && weights[i] ? (n * weights[i] * surprise[i]) / mass : 0), 0);
-      const far = surprise.map((s) => Math.abs(s - mean));
-      const order = [...kept.keys()].filter((i) => kept[i]).sort((a, b) => far[a] - far[b]);
-      let reached = 0;
-      let last = 0;
-      for (const i of order) {
-        if (reached >= p * mass && far[i] > last) kept[i] = 0;
-        else [reached, last] = [reached + kept[i] * weights[i], far[i]];
-      }
-    },
-  };
   // In nats, of `kept` tokens of each group: beside the first of them, what is small is not lost.
   const entropyOf = (all, kept, T) => {
     const first = kept.findIndex((n) => n > 0);
@@ -97,7 +45,7 @@
       const total = all.reduce((s, [, n], i) => s + n * weights[i], 0);
       const kept = all.map(([, n]) => n);
       for (const dial of data.dials) {
-        if (isOn(dial, state)) rules[dial.name](state[dial.name], kept, weights, all);
+        if (isOn(dial, state)) truncate(dial.name, state[dial.name], all, kept, state.temperature);
       }
       const mass = massOf(kept, weights);
       const size = kept.reduce((s, n) => s + n, 0);
@@ -138,7 +86,7 @@
         );
       };
       const height = TOP + (ROWS + 1) * ROW + 8;
-      const rows = prompt.tokens.slice(0, ROWS).map((t, i) => row(name(t), v.probs[i], v.full[i], v.counts[i], i));
+      const rows = prompt.tokens.slice(0, ROWS).map((t, i) => row(named(t), v.probs[i], v.full[i], v.counts[i], i));
       const tail = row(`${count(others)} others`, v.rest, v.rest_full, v.rest_count, ROWS);
       const key = state.draws
         ? circle(width - 138, 10, 4, "c1") + text(width - 4, 14, `share of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}`, "end", "small")
@@ -154,10 +102,10 @@
       const all = v.kept === data.vocabulary;
       const effective = Math.exp(v.entropy);
       const drawn = state.draws
-        ? ` Of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}, ${count(v.counts[0])} took ${name(prompt.tokens[0])}.`
+        ? ` Of ${count(state.draws)} ${state.draws === 1 ? "draw" : "draws"}, ${count(v.counts[0])} took ${named(prompt.tokens[0])}.`
         : "";
       return (
-        `At T = ${digits(state.temperature)} the most probable token is ${name(prompt.tokens[0])}, with ${probability(logProbs(v.log_probs.map(orNever))[0])}. ` +
+        `At T = ${digits(state.temperature)} the most probable token is ${named(prompt.tokens[0])}, with ${probability(logProbs(v.log_probs.map(orNever))[0])}. ` +
         (all
           ? `All ${count(data.vocabulary)} tokens can be drawn. `
           : `${count(v.kept)} of ${count(data.vocabulary)} tokens can be drawn; they held ${probability(v.log_mass.map(orNever))} of the probability. `) +

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from omnivault.live.figure import LiveFigure
-from omnivault.sampling import TRUNCATIONS
-
-SINGLE = 100
-"""So many of the most probable tokens are kept one by one; no slider tells the others apart."""
-
-WIDTH = 1 / 16
-"""Of a bin of the tail, in logits. Its tokens all get the mean of their logits, which changes the
-sum of their weights by about a factor 1 + (WIDTH / T)^2 / 24."""
+from omnivault.live.rows import dials_of, summaries
 
 
 def next_token(
@@ -55,51 +47,19 @@ def next_token(
 
     Examples
     --------
+    >>> import torch
     >>> logits = torch.linspace(3.0, -3.0, 400, dtype=torch.float64)
     >>> figure = next_token({"Once": logits}, [f"token {i}" for i in range(400)])
     >>> values, = figure.values({"temperature": 1, "top_k": 2})
     >>> [round(p, 3) for p in values["probs"]][:3], values["kept"]
     ([0.504, 0.496, 0], 2)
     """
-    if not logits:
-        raise ValueError("at least one prompt is needed, got none")
-    for prompt, z in logits.items():
-        if z.shape != (len(tokens),) or len(tokens) <= SINGLE:
-            raise ValueError(
-                f"logits must have the shape ({len(tokens)},) of the tokens, which must be more "
-                f"than {SINGLE}; those after {prompt!r} have {tuple(z.shape)}"
-            )
-        if not bool(z.isfinite().all()):
-            raise ValueError(f"logits must be finite; those after {prompt!r} are not")
-    unknown = [name for name in dials if name not in TRUNCATIONS]
-    if unknown:
-        raise ValueError(
-            f"there is no truncation {unknown[0]!r}; there are {', '.join(TRUNCATIONS)}"
-        )
-    shown = [
-        {"name": name, "label": rule.label, "values": rule.values, "off": rule.off}
-        for name, rule in TRUNCATIONS.items()
-        if name in dials
-    ]
-    prompts = [_summary(prompt, z.double(), tokens) for prompt, z in logits.items()]
     return LiveFigure(
         "next_token",
         "The next token of a language model, under temperature and truncation",
-        {"prompts": prompts, "vocabulary": len(tokens), "dials": shown},
+        {
+            "prompts": summaries(logits, tokens),
+            "vocabulary": len(tokens),
+            "dials": dials_of(dials),
+        },
     )
-
-
-def _summary(prompt: str, z: Tensor, tokens: Sequence[str]) -> dict[str, object]:
-    values, order = z.sort(descending=True, stable=True)
-    tail = values[SINGLE:]
-    bins = ((tail[0] - tail) / WIDTH).floor().long()
-    counts = torch.bincount(bins)
-    means = torch.bincount(bins, weights=tail) / counts.clamp(min=1)
-    return {
-        "text": prompt,
-        "tokens": [tokens[i] for i in order[:SINGLE].tolist()],
-        "logits": [round(v, 6) for v in values[:SINGLE].tolist()],
-        "tail": [
-            [round(m, 4), n] for m, n in zip(means.tolist(), counts.tolist(), strict=True) if n
-        ],
-    }

@@ -167,6 +167,8 @@
   //   { type: "choice", name, label, options, value }       one of the strings `options`
   //   { type: "check", name, label, value }                 true or false
   //   { type: "button", label, press }                      press(state) gives what changes
+  //   { type: "order", name, label, options, value }        an order of other controls, by name:
+  //                                                         their fields become cards of a list
 
   // Nothing else is state, except what buttons change: a button may name a counter of its own,
   // { type: "button", name: "draws", value: 0, label, press }.
@@ -208,11 +210,26 @@
     }
     return `<button type="button" data-lm-suppress-shortcuts="true">${escape(label)}</button>`;
   };
+  const stuck = (place, step, cards) => !(place + step in cards);
+  const list = ({ name, label }, controls, state, id) => {
+    const cards = state[name].map((card, place) => {
+      const control = controls.find((c) => c.name === card);
+      const move = (step, arrow, where) =>
+        `<button type="button" value="${step}" aria-label="${escape(`${control.label} ${where}`)}" ` +
+        `aria-disabled="${stuck(place, step, state[name])}" data-lm-suppress-shortcuts="true">${arrow}</button>`;
+      const moves = move(-1, "\u2191", "earlier") + move(1, "\u2193", "later");
+      return `<li data-card="${card}">${field(control, state, id)}${moves}</li>`;
+    });
+    return `<ol data-order="${name}" aria-label="${escape(label)}">${cards.join("")}</ol>`;
+  };
   const form = (figure, data, state, id) => {
-    const fields = figure.controls(data).map((c) => [c.type, field(c, state, id)]);
-    const pick = (keep) => fields.filter(([type]) => keep(type)).map(([, html]) => html);
-    const rows = pick((t) => t === "range" || t === "choice").map((html) => `<div>${html}</div>`);
-    const others = pick((t) => t === "check" || t === "button");
+    const controls = figure.controls(data);
+    const cards = controls.flatMap((c) => (c.type === "order" ? c.options : []));
+    const pick = (types, html) =>
+      controls.filter((c) => types.includes(c.type) && !cards.includes(c.name)).map(html);
+    const rows = pick(["range", "choice", "order"], (c) =>
+      c.type === "order" ? list(c, controls, state, id) : `<div>${field(c, state, id)}</div>`);
+    const others = pick(["check", "button"], (c) => field(c, state, id));
     const reset = '<button type="button" data-lm-suppress-shortcuts="true">reset</button>';
     return `<form>${rows.join("")}<div class="buttons">${others.join("")}${reset}</div></form>`;
   };
@@ -287,9 +304,18 @@
       root.values = values; // for tests, and for the curious
       root.state = state;
     };
+    const arrange = (name) => {
+      const cards = state[name];
+      const items = inputs.querySelector(`[data-order=${name}]`);
+      items.append(...cards.map((card) => items.querySelector(`[data-card=${card}]`)));
+      for (const [place, item] of [...items.children].entries()) {
+        for (const b of item.querySelectorAll("button")) b.ariaDisabled = stuck(place, +b.value, cards);
+      }
+    };
     const set = (changes) => {
       state = { ...state, ...changes };
       for (const control of controls) {
+        if (control.type === "order" && control.name in changes) arrange(control.name);
         const input = control.name && inputs.elements[control.name];
         if (!input) continue;
         if (!(control.name in changes)) continue;
@@ -315,7 +341,19 @@
       ...controls.filter((c) => c.type === "button").map((c) => () => set(c.press(state))),
       () => set({ ...start(figure, data), ...first }),
     ];
-    inputs.querySelectorAll("button").forEach((b, i) => b.addEventListener("click", actions[i]));
+    inputs.querySelectorAll(".buttons button").forEach((b, i) => b.addEventListener("click", actions[i]));
+    for (const items of inputs.querySelectorAll("[data-order]")) {
+      items.addEventListener("click", ({ target }) => {
+        if (target.localName !== "button") return;
+        const name = items.dataset.order;
+        const cards = [...state[name]];
+        const place = cards.indexOf(target.parentElement.dataset.card);
+        if (stuck(place, +target.value, cards)) return;
+        cards.splice(place + +target.value, 0, ...cards.splice(place, 1));
+        set({ [name]: cards });
+        target.focus(); // which a card that moves in the page loses
+      });
+    }
 
     if (figure.drag) {
       const drag = (event) => {

@@ -51,7 +51,13 @@ def speculative() -> LiveFigure:
     return live.speculative(p, q, ["a", NASTY, "c"])
 
 
+def cuts() -> LiveFigure:
+    z = torch.linspace(3, -3, 120)
+    return live.cuts({"Once": z, NASTY: z.flip(0)}, [NASTY, *map(str, range(119))])
+
+
 SMALL: dict[str, Callable[[], LiveFigure]] = {
+    "cuts": cuts,
     "entropy": live.entropy,
     "jacobian": live.jacobian,
     "kl_fit": live.kl_fit,
@@ -124,6 +130,21 @@ def test_values_are_those_of_each_state() -> None:
         ("order", {"a": "1"}, r"a = '1' is not on offer; the values are \[-5, -4\.9,"),
         ("overflow", {"format": "half"}, r"format = 'half' is not on offer; .*\['float16', 'bfl"),
         ("next_token", {"top_k": 4}, r"top_k = 4 is not on offer; .*\[1, 2, 3, 5, 10, 20, 40,"),
+        (
+            "cuts",
+            {"order": ["top_k", "top_p"]},
+            r"order = \['top_k', 'top_p'\] is no order of \['t",
+        ),
+        (
+            "cuts",
+            {"order": [2, *"top_k"]},
+            r"is no order of \[.*; give a list that has each",
+        ),
+        (
+            "cuts",
+            {"order": "top_k"},
+            r"order = 'top_k' is no order of \['temperature', 'top_k'",
+        ),
         ("next_token", {"prompt": "Twice"}, r"prompt = 'Twice' is not on offer; .*\['Once', "),
     ],
 )
@@ -310,6 +331,7 @@ EVERYTHING = """(() => {
         const moves =
             c.type === "button" ? [c.press(start)] :
             c.type === "check" ? [{ [c.name]: !start[c.name] }] :
+            c.type === "order" ? [{ [c.name]: [...start[c.name]].reverse() }] :
             (c.values ?? c.options).map((value) => ({ [c.name]: value }));
         const some = moves.filter((_, i) => i % Math.ceil(moves.length / 12) === 0);
         return [c.label, [...some, moves.at(-1)].map(at)];
@@ -360,6 +382,10 @@ def test_controls_are_sound(name: str) -> None:
             assert all(isinstance(o, str) for o in c["options"])
         elif c["type"] == "check":
             assert c["value"] in (True, False)
+        elif c["type"] == "order":
+            assert sorted(c["value"]) == sorted(c["options"])
+            assert len(set(c["options"])) == len(c["options"]) > 1
+            assert {*c["options"]} <= {one["name"] for one in controls if one["type"] == "range"}
         else:
             assert c["type"] == "button"
     page = Page(make(name).to_html())
@@ -368,6 +394,7 @@ def test_controls_are_sound(name: str) -> None:
     assert tags.count(("input", "range")) == kinds.count("range")
     assert tags.count(("input", "checkbox")) == kinds.count("check")
     assert tags.count(("select", None)) == kinds.count("choice")
-    assert tags.count(("button", "button")) == kinds.count("button") + 1  # reset
+    moves = [move for c in controls if c["type"] == "order" for move in 2 * c["options"]]
+    assert tags.count(("button", "button")) == kinds.count("button") + 1 + len(moves)  # 1: reset
     keep = "data-lm-suppress-shortcuts"
     assert all(attrs[keep] == "true" for tag, attrs in page.elements if tag in ("input", "select"))

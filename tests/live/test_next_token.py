@@ -12,7 +12,8 @@ from torch import Tensor
 
 from omnivault import information, sampling
 from omnivault.live.figure import LiveFigure
-from omnivault.live.next_token import SINGLE, next_token
+from omnivault.live.next_token import next_token
+from omnivault.live.rows import SINGLE
 from omnivault.model.language_model import load_language_model
 from omnivault.softmax import softmax
 from tests.support.live import State, assert_near, sentences, shown, some_states, uniforms

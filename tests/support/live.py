@@ -48,10 +48,15 @@ def some_states(
     offered = {
         c["name"]: c.get("values") or c.get("options") or (False, True)
         for c in figure.controls
-        if c["type"] != "button"
+        if c["type"] not in ("button", "order")
     }
+    orders = {c["name"]: c["options"] for c in figure.controls if c["type"] == "order"}
     rng = random.Random(seed)
-    return [{k: rng.choice(v) for k, v in (offered | counters).items()} for _ in range(n)]
+    return [
+        {k: rng.choice(v) for k, v in (offered | counters).items()}
+        | {k: rng.sample(v, len(v)) for k, v in orders.items()}
+        for _ in range(n)
+    ]
 
 
 def shown(figure: LiveFigure, states: Sequence[State]) -> list[tuple[State, dict[str, Any]]]:

@@ -54,7 +54,8 @@ def open_figure(page: Page, place: Place) -> Locator:
 def steps(figure: Locator) -> list[str]:
     """Use every control by keyboard; after each key the state has to be another one or the same."""
     problems = []
-    for control in figure.locator("form :is(input, select, button)").all():
+    # Handles, since the place of a control in the page may be what a button changes.
+    for control in figure.locator("form :is(input, select, button)").element_handles():
         kind = control.get_attribute("type") or "select"
         keys = {
             "range": [
@@ -72,13 +73,16 @@ def steps(figure: Locator) -> list[str]:
         }[kind]
         if kind == "button":  # what it does may be done already
             figure.locator("button", has_text="reset").press("Enter")
+        if control.get_attribute("aria-disabled") == "true":
+            continue
         control.focus()
         before = figure.evaluate("f => JSON.stringify(f.state)")
         changed = False
         for key in keys:
             control.press(key)
             changed |= figure.evaluate("f => JSON.stringify(f.state)") != before
-        said = control.text_content() if kind == "button" else control.get_attribute("name")
+        text = control.get_attribute("aria-label") or control.text_content()
+        said = text if kind == "button" else control.get_attribute("name")
         if not changed and said != "reset":
             problems.append(f"{said} changes nothing")
         if kind == "range":
@@ -255,6 +259,48 @@ def test_pointer_drags_a_bar(reader: Readers) -> None:
     assert {k: v for k, v in after.items() if k != "d"} == {
         k: v for k, v in before.items() if k != "d"
     }
+
+
+@every_width
+@pytest.mark.browser
+def test_cards_change_places_by_keyboard(width: int, reader: Readers) -> None:
+    place = find(reader.site, "cuts")
+    this = reader.new(width, "light")
+    figure = open_figure(this.open(place.page), place)
+    cards = figure.locator("ol > li")
+
+    def order() -> list[str]:
+        shown: list[str] = cards.evaluate_all("all => all.map((card) => card.dataset.card)")
+        assert shown == read(figure)["state"]["order"]
+        ends = figure.locator("[aria-disabled=true]")
+        labels = [cards.nth(i).locator("label").text_content() for i in (0, len(shown) - 1)]
+        names = [end.get_attribute("aria-label") for end in ends.all()]
+        assert names == [f"{labels[0]} earlier", f"{labels[1]} later"]
+        return shown
+
+    start = order()
+    later = figure.get_by_role("button", name="temperature later", exact=True)
+    later.focus()
+    for n in range(1, len(start) + 2):  # at the end it stays where it is
+        this.page.keyboard.press("Enter")
+        expect(later).to_be_focused()
+        at = min(n, len(start) - 1)
+        assert order() == [*start[1 : at + 1], start[0], *start[at + 1 :]]
+    this.page.keyboard.press("Shift+Tab")
+    expect(figure.get_by_role("button", name="temperature earlier", exact=True)).to_be_focused()
+    this.page.keyboard.press("Space")
+    assert order() == [*start[1:-1], start[0], start[-1]]
+    slider = cards.last.locator("input")
+    slider.press("Home")  # a card is moved with its dial
+    assert slider.get_attribute("name") == start[-1]
+    found = read(figure)
+    assert_same(found["values"], place.figure.values(found["state"])[0])
+    cards.first.get_by_role("button").last.click()
+    assert order()[:2] == [start[2], start[1]]
+    figure.locator("button", has_text="reset").press("Enter")
+    assert order() == start
+    none(this.trouble)
+    this.page.context.close()
 
 
 TIMES = """
