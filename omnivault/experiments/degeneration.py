@@ -1,10 +1,14 @@
-r"""Texts of one model under nine decoding methods, beside what people wrote.
+r"""Texts of one model under thirteen decoding methods, beside what people wrote.
 
 An experiment after Holtzman, Buys, Du, Forbes and Choi (2020). The model reads the first 32 tokens
 of a news article and writes the next 128; so did a journalist. ``make experiments`` runs all of it
 in about half an hour and keeps token ids and log-probabilities, with the settings that made them,
 in ``degeneration.safetensors``. Of the journalists' words it keeps the log-probabilities alone;
 the words are in the package that :mod:`omnivault.model.news` reads.
+
+Nine methods have settings that are usual. Four have the setting at which they are as random as
+nucleus sampling with 0.9: the laws that they draw from have the same mean entropy over the
+journalists' texts.
 
 :func:`replay` runs a part of it again and raises if the file and the model disagree on it.
 """
@@ -28,12 +32,17 @@ from omnivault._checks import check_integer, shown
 from omnivault.decoding import beam_search, greedy_search
 from omnivault.model.language_model import GGUF, LanguageModel, load_language_model
 from omnivault.model.news import articles
+from omnivault.sampling.temperature import scaled
+from omnivault.sampling.truncation import in_order, truncate
 
 __all__ = [
+    "MATCHED",
     "METHODS",
     "continuations",
     "distinct_ngrams",
+    "entropies",
     "human_texts",
+    "law",
     "log_probs",
     "repeated_ngrams",
     "replay",
@@ -67,6 +76,23 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """The decoding methods, with what each passes to the sampler."""
 
+NUCLEUS = "top-p 0.9"
+MATCHED: dict[str, dict[str, Any]] = {
+    "top-n-sigma": {"top_n_sigma": 1.61},
+    "p-less": {"temperature": 1.79, "p_less": 2},
+    "eta": {"eta_cutoff": 0.0014},
+    "XTC": {"min_p": 0.0062, "xtc": 0.1, "xtc_probability": 0.5},
+}
+"""Methods as random as top-p with 0.9 on the journalists' texts, to the digits of the dials.
+
+P-less has no dial, so its temperature is set. XTC cuts nothing below, and is used behind a min-p; a
+coin says at each token whether it acts.
+"""
+
+_ALL = METHODS | MATCHED
+_COMPARED = (NUCLEUS, *MATCHED)
+_SEARCHES = ("greedy", "beam search")
+
 
 def human_texts(model: LanguageModel) -> Tensor:
     """First 160 tokens of 100 articles, int64 ``(100, 160)``.
@@ -87,10 +113,9 @@ def continuations(method: str) -> Tensor:
     Raises
     ------
     ValueError
-        ``method`` is not in :data:`METHODS`.
+        ``method`` is neither in :data:`METHODS` nor in :data:`MATCHED`.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
+    _check_method(method)
     return load_file(RESULTS)[f"{method}/ids"].long()
 
 
@@ -105,11 +130,77 @@ def log_probs(writer: str) -> Tensor:
     ValueError
         ``writer`` is neither.
     """
-    if writer not in METHODS and writer != "human":
-        raise ValueError(
-            f"writer must be human or one of {', '.join(METHODS)}, got {shown(writer)}"
-        )
+    if writer not in _ALL and writer != "human":
+        raise ValueError(f"writer must be human or one of {', '.join(_ALL)}, got {shown(writer)}")
     return load_file(RESULTS)[f"{writer}/log_probs"]
+
+
+def entropies(method: str, writer: str) -> Tensor:
+    """Entropy of what a method draws from, in nats, over a text: float32 ``(100,)``.
+
+    The mean over the positions of each text, from the kept file.
+
+    Parameters
+    ----------
+    method
+        ``"top-p 0.9"`` or one of :data:`MATCHED`.
+    writer
+        Whose texts are read: ``"human"``, or those that the method wrote, under its name.
+
+    Raises
+    ------
+    ValueError
+        Either is something else.
+    """
+    if method not in _COMPARED or writer not in ("human", method):
+        raise ValueError(
+            f"method must be one of {', '.join(_COMPARED)}, and writer the same or human, got "
+            f"{shown(method)} and {shown(writer)}"
+        )
+    return load_file(RESULTS)[f"{method}/entropies/{'human' if writer == 'human' else 'own'}"]
+
+
+def law(logits: Tensor, method: str) -> Tensor:
+    """Return the probabilities from which a method draws.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(..., V)``, floating.
+    method
+        One of :data:`METHODS` or :data:`MATCHED` that draws.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(..., V)``. Where a coin says whether XTC acts, its two laws are mixed.
+
+    Raises
+    ------
+    ValueError
+        ``method`` is none of them, or draws nothing.
+
+    Examples
+    --------
+    >>> law(torch.tensor([0.5, 0.4, 0.1]).log(), "top-p 0.9")
+    tensor([0.5556, 0.4444, 0.0000])
+    >>> law(torch.tensor([0.5, 0.3, 0.2]).log(), "XTC")
+    tensor([0.2500, 0.1500, 0.6000])
+    """
+    _check_method(method)
+    if method in _SEARCHES:
+        raise ValueError(f"{method} draws nothing; it has no probabilities")
+    settings = dict(_ALL[method])
+    chance = settings.pop("xtc_probability", 1.0)
+    temperature = settings.pop("temperature", 1.0)
+
+    def probs(dials: dict[str, Any]) -> Tensor:
+        z, later, _ = scaled(logits, temperature, in_order(dials))
+        return truncate(z, later).softmax(-1)
+
+    if chance == 1:
+        return probs(settings)
+    return torch.lerp(probs(settings | {"xtc": None}), probs(settings), chance)
 
 
 def repeated_ngrams(ids: Tensor, n: int) -> Tensor:
@@ -160,6 +251,11 @@ def distinct_ngrams(ids: Tensor, n: int) -> float:
     return len({tuple(gram) for gram in grams.tolist()}) / len(grams)
 
 
+def _check_method(method: str) -> None:
+    if method not in _ALL:
+        raise ValueError(f"method must be one of {', '.join(_ALL)}, got {shown(method)}")
+
+
 def _check_rows(rows: Sequence[int]) -> list[int]:
     rows = list(rows)
     if not rows or not all(0 <= row < PROMPTS for row in rows):
@@ -194,7 +290,7 @@ def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
     model
         The language model.
     method
-        One of :data:`METHODS`.
+        One of :data:`METHODS` or :data:`MATCHED`.
     rows
         Numbers of the prompts, 0 to 99.
 
@@ -209,8 +305,7 @@ def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
     ValueError
         ``method`` is none of them, or a number of ``rows`` is no prompt's.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
+    _check_method(method)
     rows = _check_rows(rows)
     prompts = human_texts(model)[rows, :PROMPT]
     next_token_logits = model.cached()
@@ -226,14 +321,22 @@ def write(model: LanguageModel, method: str, rows: Sequence[int]) -> Tensor:
     generators = [_generator(method, row) for row in rows]
     ids = prompts
     for _ in range(CONTINUATION):
-        drawn = sampling.plain_sample(ordinary(ids), generator=generators, **METHODS[method])
-        ids = torch.cat([ids, drawn.unsqueeze(-1)], dim=1)
+        ids = torch.cat([ids, _draw(ordinary(ids), method, generators).unsqueeze(-1)], dim=1)
     return ids
 
 
 def _generator(method: str, row: int) -> torch.Generator:
     """One for each text: what a prompt gets does not depend on the prompts beside it."""
-    return torch.Generator().manual_seed(1000 * list(METHODS).index(method) + row)
+    return torch.Generator().manual_seed(1000 * list(_ALL).index(method) + row)
+
+
+def _draw(logits: Tensor, method: str, generators: list[torch.Generator]) -> Tensor:
+    """Draw a token for each row of logits, each with its own generator."""
+    settings = dict(_ALL[method])
+    if (chance := settings.pop("xtc_probability", None)) is not None:
+        coins = torch.tensor([torch.rand((), generator=own) < chance for own in generators])
+        settings["xtc"] = torch.where(coins, settings["xtc"], 1.0)
+    return sampling.plain_sample(logits, generator=generators, **settings)
 
 
 def replay(
@@ -276,7 +379,7 @@ def replay(
             f"{RESULTS.name} was made with {kept_settings}, not with {_settings(human)}; "
             "make experiments writes it anew"
         )
-    for writer in ["human", *METHODS]:
+    for writer in ["human", *_ALL]:
         written = human[:, PROMPT:] if writer == "human" else continuations(writer)
         read, errors, equal = log_probs(writer), [], []
         for row in rows:
@@ -284,7 +387,7 @@ def replay(
             logits = model.logits(torch.cat([prompt, kept]))[PROMPT - 1 : -1]
             again = logits.log_softmax(-1).gather(-1, kept.unsqueeze(-1)).squeeze(-1)
             errors.append(again - read[row])
-            drawn = writer in METHODS and writer not in {"greedy", "beam search"}
+            drawn = writer in _ALL and writer not in _SEARCHES
             if writer == "greedy" or (drawn and torch.backends.mkl.is_available()):
                 equal.append(_draws(logits, writer, row) == kept)
         error = torch.stack(errors).abs().max().item()
@@ -303,7 +406,7 @@ def replay(
 def _settings(human: Tensor) -> dict[str, str]:
     """Return what the file must agree with for all prompts."""
     return {
-        "methods": json.dumps(METHODS),
+        "methods": json.dumps(_ALL),
         "beam width": str(WIDTH),
         "tokens of a prompt and its continuation": f"{PROMPT}, {CONTINUATION}",
         "seed of a text": "1000 * number of the method + number of the prompt",
@@ -312,14 +415,20 @@ def _settings(human: Tensor) -> dict[str, str]:
     }
 
 
+def _entropies(model: LanguageModel, text: Tensor, method: str) -> Tensor:
+    """Return the entropy of what a method draws from, at each token of a continuation."""
+    logits = model.logits(text)[PROMPT - 1 : -1].index_fill(-1, SPECIAL, -torch.inf)
+    entropy: Tensor = torch.special.entr(law(logits, method)).sum(-1)
+    return entropy
+
+
 def _draws(logits: Tensor, method: str, row: int) -> Tensor:
     """Choose every token of a continuation again, each after the kept tokens before it."""
     logits = logits.index_fill(-1, SPECIAL, -torch.inf)
     if method == "greedy":
         return sampling.greedy(logits)
     generator = _generator(method, row)
-    settings = METHODS[method]
-    return torch.stack([sampling.plain_sample(z, generator=generator, **settings) for z in logits])
+    return torch.cat([_draw(z.unsqueeze(0), method, [generator]) for z in logits])
 
 
 def main() -> None:
@@ -327,7 +436,7 @@ def main() -> None:
     model = load_language_model()
     human = human_texts(model)
     kept = {"human/log_probs": model.log_probs(human)[:, PROMPT - 1 :].contiguous()}
-    for method in METHODS:
+    for method in _ALL:
         size = 20 if method == "beam search" else PROMPTS
         texts = torch.cat(
             [write(model, method, rows.tolist()) for rows in torch.arange(PROMPTS).split(size)]
@@ -335,6 +444,11 @@ def main() -> None:
         kept[f"{method}/ids"] = texts[:, PROMPT:].to(torch.uint16).contiguous()
         kept[f"{method}/log_probs"] = model.log_probs(texts)[:, PROMPT - 1 :].contiguous()
         print(f"{method}: {kept[f'{method}/log_probs'].mean():.2f} nats a token")
+    for method in _COMPARED:
+        own = torch.cat([human[:, :PROMPT], kept[f"{method}/ids"].long()], dim=1)
+        for whose, texts in (("human", human), ("own", own)):
+            means = torch.stack([_entropies(model, text, method).mean() for text in texts])
+            kept[f"{method}/entropies/{whose}"] = means
     versions = {name: version(name) for name in ("torch", "transformers")}
     metadata = {"command": "make experiments", **_settings(human), **versions}
     unfinished = RESULTS.with_suffix(".unfinished")

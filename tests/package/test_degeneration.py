@@ -6,16 +6,20 @@ import re
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from omnivault.experiments import degeneration
 from omnivault.experiments.degeneration import (
+    MATCHED,
     METHODS,
     continuations,
     distinct_ngrams,
+    entropies,
     human_texts,
+    law,
     log_probs,
     repeated_ngrams,
     replay,
@@ -35,7 +39,7 @@ def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replay two quick methods, with the seeds and the settings of all."""
     settings, generator = degeneration._settings, degeneration._generator
     kept = settings(torch.zeros(1))["methods"]
-    seeds = {method: 1000 * number for number, method in enumerate(METHODS)}
+    seeds = {method: 1000 * number for number, method in enumerate(METHODS | MATCHED)}
     monkeypatch.setattr(
         degeneration, "_settings", lambda human: settings(human) | {"methods": kept}
     )
@@ -46,7 +50,9 @@ def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert generator("top-p 0.9", 57).initial_seed() == seeds["top-p 0.9"] + 57
     monkeypatch.setattr(
-        degeneration, "METHODS", {name: METHODS[name] for name in ("greedy", "top-p 0.9")}
+        degeneration,
+        "_ALL",
+        {name: (METHODS | MATCHED)[name] for name in ("greedy", "top-p 0.9", "XTC")},
     )
 
 
@@ -88,7 +94,7 @@ def test_people_wrote_a_hundred_texts_of_equal_length_and_different_beginnings(
     assert all(model.decode(text)[:40] in beginnings for text in texts)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS | MATCHED)
 def test_the_file_holds_a_text_for_each_prompt_without_special_tokens(method: str) -> None:
     ids = continuations(method)
     assert ids.shape == (100, 128)
@@ -106,7 +112,11 @@ def test_the_file_holds_probabilities_of_people_and_none_of_their_words() -> Non
     assert "human/log_probs" in names
     assert "human/ids" not in names
     assert names == {"human/log_probs"} | {
-        f"{method}/{kind}" for method in METHODS for kind in ("ids", "log_probs")
+        f"{method}/{kind}" for method in METHODS | MATCHED for kind in ("ids", "log_probs")
+    } | {
+        f"{method}/entropies/{whose}"
+        for method in ("top-p 0.9", *MATCHED)
+        for whose in ("human", "own")
     }
     assert metadata["command"] == "make experiments"
     assert {"torch", "transformers", "seed of a text"} <= set(metadata)
@@ -131,7 +141,7 @@ def test_beam_search_writes_the_kept_text_again(model: LanguageModel) -> None:
 def test_a_replay_agrees_on_another_prompt(model: LanguageModel) -> None:
     lines: list[str] = []
     replay(model, [57], lines.append)
-    assert [line.split(":")[0] for line in lines] == ["human", "greedy", "top-p 0.9"]
+    assert [line.split(":")[0] for line in lines] == ["human", "greedy", "top-p 0.9", "XTC"]
 
 
 @pytest.mark.usefixtures("few_methods")
@@ -164,9 +174,52 @@ def test_a_replay_notices_a_file_that_says_something_else(
 def test_a_replay_notices_other_settings_before_it_runs(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(degeneration, "METHODS", {**METHODS, "greedy": {"top_k": 1}})
+    monkeypatch.setattr(degeneration, "_ALL", {**METHODS, "greedy": {"top_k": 1}})
     with pytest.raises(ValueError, match="make experiments writes it anew"):
         replay(model, [0], lambda line: None)
+
+
+@pytest.mark.parametrize("method", [*list(METHODS)[2:], *MATCHED])
+def test_what_is_drawn_follows_the_law_of_the_method(method: str) -> None:
+    z = torch.linspace(4.0, -1.0, 50, dtype=torch.float64).expand(4000, 50)
+    own = torch.Generator().manual_seed(5)
+    drawn = torch.cat([degeneration._draw(z, method, [own] * len(z)) for _ in range(5)])
+    probs, counts = law(z[0], method), drawn.bincount(minlength=50)
+    inside = probs > 0
+    assert not counts[~inside].any()
+    # With the seed it passes or fails for ever; another would fail once in 10,000.
+    assert scipy.stats.chisquare(counts[inside], 20_000 * probs[inside]).pvalue > 1e-4
+
+
+def test_xtc_acts_at_every_second_token() -> None:
+    p = torch.tensor([0.5, 0.3, 0.2])
+    acts = torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(law(p.log(), "XTC"), (p + acts) / 2)
+
+
+def test_the_four_are_as_random_as_the_nucleus_on_peoples_texts(model: LanguageModel) -> None:
+    nucleus = entropies("top-p 0.9", "human")
+    for method in MATCHED:
+        assert entropies(method, "human").shape == (100,)
+        # The dials have two or three digits.
+        assert abs(entropies(method, "human").mean() / nucleus.mean() - 1) < 0.01
+    text = human_texts(model)[57]
+    for method in ("top-p 0.9", *MATCHED):
+        own = torch.cat([text[:32], continuations(method)[57]])
+        for writer, read in (("human", text), (method, own)):
+            again = degeneration._entropies(model, read, method).mean()
+            # Logits to ROUNDING, times the spread of log p, and a few tokens at a border.
+            assert abs(again - entropies(method, writer)[57]) < 5 * degeneration.ROUNDING
+
+
+def test_laws_and_entropies_that_there_are_none_of(model: LanguageModel) -> None:
+    with pytest.raises(ValueError, match=r"^beam search draws nothing; it has no probabilities$"):
+        law(torch.zeros(3), "beam search")
+    with pytest.raises(ValueError, match=r"^method must be one of greedy, .*, got 'foo'$"):
+        law(torch.zeros(3), "foo")
+    for method, writer in (("greedy", "human"), ("eta", "XTC"), ("min-p 0.1", "human")):
+        with pytest.raises(ValueError, match=r"^method must be one of top-p 0.9, .*, and writer "):
+            entropies(method, writer)
 
 
 def test_unknown_writers_and_lengths_are_rejected(model: LanguageModel) -> None:
