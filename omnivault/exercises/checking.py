@@ -217,10 +217,11 @@ def tensor_of(value: Any) -> torch.Tensor | None:
     try:
         if isinstance(value, Sequence) and not isinstance(value, str):
             value = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in value])
-        tensor = torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            return None
+        return torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
-    return tensor.detach().cpu()
 
 
 def shown(value: Any, digits: int = 4) -> str:

@@ -27,6 +27,7 @@ from omnivault.figures import (
     categorical_family,
     classification,
     common,
+    cuts,
     decoding,
     derivatives,
     first_principles,
@@ -73,6 +74,9 @@ DRAWINGS: dict[str, Callable[[Axes], Axes]] = {
         ax, reliability_bins(torch.linspace(0, 1, 400), torch.arange(400) % 2 == 0, 10)
     ),
     "search_tree": lambda ax: decoding.search_tree(ax, {"a": 0.6, "b": 0.4, "bb": 0.4}, {"b"}),
+    "commutation": lambda ax: cuts.commutation(
+        ax, ["T", "k", "p"], {("T", "p"): 2, ("k", "p"): 3, ("p", "p"): 3}, ring=("T", "p")
+    ),
     "images": lambda ax: common.images(ax, torch.eye(8).expand(3, 8, 8), ["a", "b", "c"]),
     "regions": lambda ax: classification.regions(
         ax, lambda x: softmax(x @ torch.eye(2, 3)), torch.zeros(4, 3, 2)
