@@ -79,6 +79,13 @@ def test_a_mask_conditions_on_its_grammar_where_it_leaves_equal_masses(
     assert (drawn == given_grammar) == constant
 
 
+def test_a_text_of_the_grammar_that_cannot_come_may_lead_to_a_dead_end() -> None:
+    """Hence the hypothesis: of 00 and 11 the first never comes, and its beginning does."""
+    p = {(): [F(1, 2), F(1, 2)], (0,): [F(0), F(1)], (1,): [F(0), F(1)]}
+    mask = {(): [F(1), F(1)], (0,): [F(1), F(0)], (1,): [F(0), F(1)]}
+    assert [mass(y, p.__getitem__, mask.__getitem__) for y in p] == [F(1), F(0), F(1)]
+
+
 @pytest.mark.statement("reweighting", "statistical", false_alarm=1e-4)
 def test_a_sampler_with_a_mask_draws_so() -> None:
     """The two steps of the chapter: a list, of which hardly anything is said, or a plain yes."""
