@@ -70,7 +70,7 @@
       return those(row, (i) => row.gaps[i] + log <= renyi);
     },
     // m tokens of a group, after those that hold the weight `before`, whose mean gap is `lost` over
-    // it: their entropy increases with m.
+    // it: their entropy increases with m. A weight of 0 keeps none.
     top_h(h, row) {
       const limit = h * entropyOf(row);
       let [before, lost, ended] = [0, 0, false];
@@ -80,7 +80,7 @@
           const mass = before + m * weight;
           return Math.log(mass) + (lost + m * weight * gap) / mass <= limit;
         };
-        let [stay, beyond] = ended ? [0, 1] : [i ? 0 : 1, n + 1];
+        let [stay, beyond] = ended || !weight ? [0, 1] : [i ? 0 : 1, n + 1];
         while (beyond - stay > 1) {
           const middle = (stay + beyond) >> 1;
           if (within(middle)) stay = middle;

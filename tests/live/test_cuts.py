@@ -212,6 +212,21 @@ def test_small_differences_are_not_rounded_away() -> None:
     assert f"laws is {said}: “t0” has 1 in yours and 1\u00a0\N{MINUS SIGN}\u00a0{said} in" in words
 
 
+@pytest.mark.parametrize(
+    "name", sorted(set(sampling.TRUNCATIONS) - {"top_k"})
+)  # ties: see `left_by`
+def test_one_token_has_everything(name: str) -> None:
+    """Behind a temperature of 0.1 the others are 1,000 to 4,000 below: their weights are 0."""
+    z = -100 * torch.arange(300, dtype=torch.float64).clamp(max=4)
+    this = live.cuts({"": z}, TOKENS[:300], (name,))
+    values = [value for value in sampling.TRUNCATIONS[name].values if value != OFF[name]]
+    order = ["temperature", name]
+    states: list[State] = [{"temperature": 0.1, name: v, "order": order} for v in values]
+    for state, seen in shown(this, states):
+        left = sampling.TRUNCATIONS[name].function(10 * z, state[name])
+        assert seen["own"]["kept"] == int(left.isfinite().sum()), state
+
+
 def test_the_form_shows_the_cards_in_their_order() -> None:
     order = ["xtc", "top_k", "temperature", "top_p", "min_p", "typical_p"]
     this = LiveFigure("cuts", "", figure().data, {"order": order})
