@@ -495,8 +495,10 @@ class _Rows:
             # An infinite maximum (all -inf, or some +inf) cannot be subtracted: inf - inf is nan.
             self.largest = torch.where(self.largest.isinf(), 0.0, self.largest)
         if isinstance(temperature, Tensor):
-            # An infinite exponent has no slope in T: where a class is ruled out it comes last.
-            out = z == -torch.inf
+            # An infinite exponent has no slope in T: where a class is ruled out, or divided by a
+            # small T, it comes last.
+            fixed = _shift_and_divide(z.detach(), self.largest, self.temperature.detach())
+            out = (z == -torch.inf) | (fixed == -torch.inf)
             some = torch.where(out, self.largest.clamp(min=torch.finfo(z.dtype).min), z)
             exponents = _shift_and_divide(some, self.largest, self.temperature)
             self.exponents = torch.where(out, -torch.inf, exponents)

@@ -86,6 +86,18 @@ def test_a_row_with_a_class_ruled_out_leaves_its_neighbors_their_slope(name: str
     assert_within(slopes[0], slopes[1], 2**10 * unit(torch.float64))
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_the_smallest_number_as_a_mask_leaves_a_slope(name: str) -> None:
+    # Divided by T < 1 it is -inf.
+    least = torch.finfo(torch.float32).min
+    subject, _ = PAIRS[name]
+    z = torch.tensor([[1.0, 0.5, least], [1.0, 0.5, -INF]], requires_grad=True)
+    t = torch.tensor([0.5, 0.5], requires_grad=True)
+    for found in torch.autograd.grad(subject(z, t).sum(), (z, t)):
+        assert found.isfinite().all()
+        assert torch.equal(found[0], found[1])
+
+
 def test_a_layer_learns_its_temperature_with_classes_ruled_out() -> None:
     layer = Softmax(temperature=torch.nn.Parameter(torch.tensor(1.5)))
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
