@@ -3,7 +3,9 @@
 One idea a module; import from the module that holds it:
 
 - ``omnivault.softmax``: softmax, log-softmax and log-sum-exp with temperature; derivatives
+- ``omnivault.entmax``: sparsemax and entmax, softmax's relatives with exact zeros
 - ``omnivault.online_softmax``: softmax block by block
+- ``omnivault.blocked_cross_entropy``: the loss of a last layer, without all of its logits
 - ``omnivault.information``: entropy, cross-entropy, divergence, perplexity
 - ``omnivault.calibration``: reliability, calibration error, a temperature fitted to data
 - ``omnivault.distributions``: Bernoulli, categorical, multinomial

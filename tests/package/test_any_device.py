@@ -20,7 +20,9 @@ from omnivault import information as info
 from omnivault import online_softmax as online
 from omnivault import sampling, speculative
 from omnivault import softmax as sm
+from omnivault.blocked_cross_entropy import blocked_cross_entropy
 from omnivault.distributions import Bernoulli, Categorical, Multinomial
+from omnivault.entmax import entmax, sparsemax
 from omnivault.inverse_cdf import block_sums, draw_rows, inverse_cdf, uniforms
 from tests.support.fake_device import OnDevice, back, fake_device, on_device
 
@@ -68,6 +70,11 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "softmax.SoftmaxFunction": (lambda z, t: gradients(sm.SoftmaxFunction.apply, z, t), (Z, EACH)),
     "softmax.Softmax": (lambda z: sm.Softmax()(z), (Z,)),
     "softmax, gradient": (lambda z: gradients(sm.log_softmax, z), (Z.clamp(min=-9),)),
+    "entmax.sparsemax": (lambda z, t: gradients(sparsemax, z, t), (Z, EACH)),
+    "entmax.entmax": (
+        lambda z, t: [entmax(z, 1.5, t), entmax(z, 1), entmax(z.half(), 3)],
+        (Z, EACH),
+    ),
     "information.entropy": (info.entropy, (P,)),
     "information.entropy_from_logits": (info.entropy_from_logits, (Z,)),
     "information.cross_entropy": (info.cross_entropy, (P, Q)),
@@ -177,6 +184,13 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
         (Z, MANY[:4]),
     ),
     "online_softmax.chunked_softmax": (lambda z: online.chunked_softmax(z, 4), (Z,)),
+    "blocked_cross_entropy.blocked_cross_entropy": (
+        lambda x, w, y: [
+            blocked_cross_entropy(x, w, y, block=4),
+            *gradients(lambda x, w: blocked_cross_entropy(x, w, y, block=4)[None], x, w),
+        ],
+        (MANY, TABLE, LABELS),
+    ),
     "decoding.greedy_search": (
         lambda table, ids: dec.greedy_search(follows(table), ids, max_new_tokens=6, end_token=3),
         (TABLE, PROMPT),
@@ -254,7 +268,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
 every_call = pytest.mark.parametrize("name", CALLS)
 MODULES = (
     *("softmax", "information", "calibration", "distributions", "sampling", "inverse_cdf"),
-    *("online_softmax", "decoding", "speculative"),
+    *("online_softmax", "blocked_cross_entropy", "decoding", "entmax", "speculative"),
 )
 
 
