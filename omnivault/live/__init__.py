@@ -10,6 +10,7 @@ from omnivault.live.figure import LiveFigure as LiveFigure
 from omnivault.live.jacobian import jacobian as jacobian
 from omnivault.live.kl_fit import kl_fit as kl_fit
 from omnivault.live.next_token import next_token as next_token
+from omnivault.live.one_problem import one_problem as one_problem
 from omnivault.live.order import order as order
 from omnivault.live.overflow import overflow as overflow
 from omnivault.live.race import race as race

@@ -62,6 +62,7 @@ SMALL: dict[str, Callable[[], LiveFigure]] = {
     "jacobian": live.jacobian,
     "kl_fit": live.kl_fit,
     "next_token": next_token,
+    "one_problem": live.one_problem,
     "order": live.order,
     "overflow": live.overflow,
     "race": live.race,

@@ -194,12 +194,14 @@ LOGITS: dict[str, Sequence[float]] = {
     "race": [2, 1, 0, -1],
     "simplex": [1, 0.5, -0.5],
     "jacobian": [2, 1, 0, -1],
+    "one_problem": [1, 0.5, -0.5],
 }
 MADE: dict[str, Callable[[], LiveFigure]] = {
     "order": live.order,
     "race": live.race,
     "simplex": live.simplex,
     "jacobian": live.jacobian,
+    "one_problem": lambda: LiveFigure("one_problem", "", live.one_problem().data, {"alpha": 1}),
 }
 
 
