@@ -46,6 +46,27 @@ def longer(scale: Any, generator: torch.Generator) -> Iterator[Case]:
         yield returns(scale, gamma, n, n_new, expected=(logit + math.log(n_new - 1)) / gamma)
 
 
+@exercise("ex-sink-level", hint="to a sink of score 0, the keys weigh as one key of score LSE(s).")
+def sink_level(total_after: Any, generator: torch.Generator) -> Iterator[Case]:
+    levels = (6 * torch.rand(20, generator=generator) - 3).tolist()
+    for i, level in enumerate(levels):
+        # Up, down and not at all.
+        c = (i % 3 - 1) * (0.5 + float(torch.rand((), generator=generator)))
+        before, after = (1 / (1 + math.exp(-x)) for x in (level, level + c))
+        yield returns(total_after, before, c, expected=after)
+
+
+@exercise("ex-kappa", hint="at worst the others weigh (n - 1) n^(-kappa g), to 1 of the right key.")
+def kappa(least_kappa: Any, generator: torch.Generator) -> Iterator[Case]:
+    gaps = (0.5 + 3 * torch.rand(20, generator=generator)).tolist()
+    for i, gap in enumerate(gaps):
+        # Few keys, where n is far from n - 1, and many.
+        n = int(torch.randint(3, 2000 if i % 2 else 6, (), generator=generator))
+        factor = (0.7 + float(torch.rand((), generator=generator))) / gap
+        weight = 1 / (1 + (n - 1) * n ** (-factor * gap))
+        yield returns(least_kappa, weight, gap, n, expected=factor)
+
+
 @exercise("ex-gap-bound", hint="put one score far ahead, and find out where the others should lie.")
 def gap_bound(scores: Any, generator: torch.Generator) -> Iterator[Case]:
     for n in [2, 3, 64, *torch.randint(4, 33, (7,), generator=generator).tolist()]:

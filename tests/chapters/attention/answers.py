@@ -16,6 +16,8 @@ RIGHT: dict[str, Any] = {
     "ex-cosine": lambda weight, n: 2 / (math.log(weight * (n - 1)) - math.log1p(-weight)),
     "ex-longer": lambda gamma, n, n_new: math.log((n_new - 1) / (n - 1) * math.exp(gamma)) / gamma,
     "ex-gap-bound": ahead_of(7.0),
+    "ex-sink-level": lambda total, c: total / (total + (1 - total) * math.exp(-c)),
+    "ex-kappa": lambda w, g, n: math.log((n - 1) * w / (1 - w), n) / g,
 }
 WRONG: dict[str, dict[str, Any]] = {
     "ex-correlated": {
@@ -39,6 +41,20 @@ WRONG: dict[str, dict[str, Any]] = {
         "the temperature": lambda gamma, n, n_new: (
             1 / (1 + math.log((n_new - 1) / (n - 1)) / gamma)
         ),
+    },
+    "ex-sink-level": {
+        "no change, as without a sink": lambda total, c: total,
+        "the weight multiplied": lambda total, c: total * math.exp(c),
+        "renormalized without the sink": lambda total, c: 1.0,
+        "the odds": lambda total, c: total / (1 - total) * math.exp(c),
+        "c subtracted": lambda total, c: total / (total + (1 - total) * math.exp(c)),
+    },
+    "ex-kappa": {
+        "enough in the limit": lambda w, g, n: 1 / g,
+        "n in place of n - 1": lambda w, g, n: math.log(n * w / (1 - w)) / (g * math.log(n)),
+        "without log n": lambda w, g, n: math.log((n - 1) * w / (1 - w)) / g,
+        "the gap not divided by": lambda w, g, n: math.log((n - 1) * w / (1 - w)) / math.log(n),
+        "for a weight of one half": lambda w, g, n: math.log(n - 1) / (g * math.log(n)),
     },
     "ex-gap-bound": {
         "all equal": torch.zeros,
