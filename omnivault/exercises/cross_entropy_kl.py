@@ -61,3 +61,28 @@ def jensen_shannon(divergence: Any, generator: torch.Generator) -> Iterator[Case
 def pinsker(tv_bound: Any, generator: torch.Generator) -> Iterator[Case]:
     for divergence in (0.01 + torch.rand(20, generator=generator)).tolist():
         yield returns(tv_bound, divergence, expected=math.sqrt(divergence / 2))
+
+
+@exercise("ex-z-loss", hint="the gradient of LSE is p; the square brings 2 LSE in front of it.")
+def z_loss(gradient: Any, generator: torch.Generator) -> Iterator[Case]:
+    def loss(z: torch.Tensor, y: int, strength: float) -> torch.Tensor:
+        return z.logsumexp(0) - z[y] + strength * z.logsumexp(0) ** 2
+
+    for size in (2, 2, 3, 4, 5, 8, 10):
+        z = 3 + 2 * torch.randn(size, generator=generator)
+        y = int(torch.randint(size, (), generator=generator))
+        for strength in (0.0, 0.1, 1.0):
+            exact = torch.func.grad(loss)(z.double(), y, strength)
+            # Sums of numbers of size 20, in float32.
+            yield returns(gradient, z, y, strength, expected=exact, abs=1e-4)
+
+
+@exercise(
+    "ex-blocked-loss",
+    hint="two numbers a row, N D and V D for the gradients, and a block has V columns at most.",
+)
+def blocked_loss(numbers: Any, generator: torch.Generator) -> Iterator[Case]:
+    for _ in range(20):
+        n, v, d, b = torch.randint(1, 1000, (4,), generator=generator).tolist()
+        held = {"pairs": (n, 2), "block": (n, len(range(v)[:b])), "for x": (n, d), "for W": (v, d)}
+        yield returns(numbers, n, v, d, b, expected=sum(math.prod(x) for x in held.values()))

@@ -52,6 +52,14 @@ def zeros_not_cared_for(p: Tensor, q: Tensor) -> Tensor:
     return ((p * (p / m).log()).sum() + (q * (q / m).log()).sum()) / 2
 
 
+def right_pull(z: Tensor, y: int, strength: float) -> Tensor:
+    return one_softmax(z, y) + 2 * strength * z.logsumexp(0) * z.softmax(0)
+
+
+def blocked_numbers(n: int, v: int, d: int, b: int) -> int:
+    return n * (2 + d + min(b, v)) + v * d
+
+
 RIGHT: dict[str, Any] = {
     "ex-double-gradient": right_gradient,
     "ex-perplexity-mean": lambda perplexities: math.exp(
@@ -59,6 +67,8 @@ RIGHT: dict[str, Any] = {
     ),
     "ex-jensen-shannon": right_divergence,
     "ex-pinsker": lambda divergence: math.sqrt(2 * divergence) / 2,
+    "ex-z-loss": right_pull,
+    "ex-blocked-loss": blocked_numbers,
 }
 WRONG: dict[str, dict[str, Any]] = {
     "ex-double-gradient": {
@@ -90,5 +100,23 @@ WRONG: dict[str, dict[str, Any]] = {
         "the norm": lambda divergence: math.sqrt(2 * divergence),
         "the half outside": lambda divergence: math.sqrt(divergence) / 2,
         "in the other direction": lambda divergence: 2 * divergence**2,
+    },
+    "ex-z-loss": {
+        "no penalty": lambda z, y, strength: one_softmax(z, y),
+        "no 2": lambda z, y, strength: one_softmax(z, y) + strength * z.logsumexp(0) * z.softmax(0),
+        "the same for all": lambda z, y, strength: (
+            one_softmax(z, y) + 2 * strength * z.logsumexp(0) / len(z)
+        ),
+        "the level of the mean": lambda z, y, strength: (
+            one_softmax(z, y) + 2 * strength * z.mean() * z.softmax(0)
+        ),
+        "the penalty alone": lambda z, y, strength: right_pull(z, y, strength) - one_softmax(z, y),
+    },
+    "ex-blocked-loss": {
+        "all logits": lambda n, v, d, b: blocked_numbers(n, v, d, v),
+        "a block longer than the vocabulary": lambda n, v, d, b: n * (2 + d + b) + v * d,
+        "no gradient for W": lambda n, v, d, b: blocked_numbers(n, v, d, b) - v * d,
+        "no gradient for x": lambda n, v, d, b: blocked_numbers(n, v, d, b) - n * d,
+        "one number a row": lambda n, v, d, b: blocked_numbers(n, v, d, b) - n,
     },
 }
