@@ -88,3 +88,19 @@ def bins(error: Any, generator: torch.Generator) -> Iterator[Case]:
         log_chance += m * math.log(c) + (n - m) * math.log(1 - c)
         distance = 2 * m * (1 - c) * math.exp(log_chance)
         yield returns(error, c, n * number, number, expected=distance / n, rel=5e-3)
+
+
+@exercise("ex-whole-texts", hint="square the sum of each text, not each term of it.")
+def whole_texts(error: Any, generator: torch.Generator) -> Iterator[Case]:
+    for texts, tokens in ((1, 1), (1, 7), (4, 4), (5, 30), (8, 60)):
+        s = torch.randn(tokens, generator=generator) + 0.2
+        variance = torch.rand(tokens, generator=generator) + 0.5
+        # Each text has a token; they stand in no order.
+        others = torch.randint(texts, (tokens - texts,), generator=generator)
+        text = torch.cat([torch.arange(texts), others])
+        text = text[torch.randperm(tokens, generator=generator)]
+        sums = [0.0] * texts
+        for n, x in zip(text.tolist(), s.tolist(), strict=True):
+            sums[n] += x
+        expected = math.hypot(*sums) / math.fsum(variance.tolist())
+        yield returns(error, s, variance, text, expected=expected)

@@ -39,11 +39,16 @@ def of_label(p: Tensor, y: Tensor) -> Tensor:
     return p[torch.arange(len(y)), y]
 
 
+def sums_of_texts(s: Tensor, text: Tensor) -> Tensor:
+    return torch.stack([s[text == n].sum() for n in range(int(text.max()) + 1)])
+
+
 RIGHT: dict[str, Any] = {
     "ex-null": lambda measured, by_chance: (1 - (by_chance < measured).float()).mean(),
     "ex-slope-only": lambda z, y: 1 / regression(z, y),
     "ex-brier": smallest(squared_distance),
     "ex-bins": lambda c, n, bins: math.sqrt(2 * c * (1 - c) * bins / (math.pi * n)),
+    "ex-whole-texts": lambda s, variance, text: sums_of_texts(s, text).norm() / variance.sum(),
 }
 WRONG: dict[str, dict[str, Any]] = {
     "ex-null": {
@@ -77,5 +82,18 @@ WRONG: dict[str, dict[str, Any]] = {
         ),
         "the factor inverted": lambda c, n, bins: math.sqrt(math.pi / 2 * c * (1 - c) * bins / n),
         "for 0.8 alone": lambda c, n, bins: 0.32 * math.sqrt(bins / n),
+    },
+    "ex-whole-texts": {
+        "from tokens": lambda s, variance, text: s.norm() / variance.sum(),
+        "if the model were true": lambda s, variance, text: 1 / variance.sum().sqrt(),
+        "squared before the sum": lambda s, variance, text: (
+            sums_of_texts(s**2, text).norm() / variance.sum()
+        ),
+        "the mean of the variances": lambda s, variance, text: (
+            sums_of_texts(s, text).norm() / variance.mean()
+        ),
+        "the variance of the error": lambda s, variance, text: (
+            (sums_of_texts(s, text).norm() / variance.sum()) ** 2
+        ),
     },
 }

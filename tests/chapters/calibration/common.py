@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -76,3 +77,23 @@ def all_constant(z: Tensor) -> bool:
 
 # Some rows are constant, and others are not.
 MIXED = double([[3, 3, 3], [0, 2, 1]]), torch.tensor([0, 2])
+
+
+def softmax_of(row: list[Any], beta: Any) -> list[Any]:
+    weights = [mp.exp(beta * (mp.mpf(x) - max(row))) for x in row]
+    return [w / mp.fsum(weights) for w in weights]
+
+
+def mean_of(row: list[Any], p: list[Any]) -> Any:
+    return mp.fsum(a * x for a, x in zip(p, row, strict=True))
+
+
+def bisected(gaps: Tensor, labels: Tensor) -> Tensor:
+    """Best 1/T of each sample of rows with these gaps, by bisection on the derivative."""
+    low, high = torch.zeros(len(gaps), 1), torch.full((len(gaps), 1), 20.0)
+    low, high = low.double(), high.double()
+    for _ in range(60):
+        beta = (low + high) / 2
+        slope = (gaps * (torch.sigmoid(beta * gaps) - (1 - labels))).sum(-1, keepdim=True)
+        low, high = torch.where(slope > 0, low, beta), torch.where(slope > 0, beta, high)
+    return low.squeeze(-1)

@@ -15,7 +15,17 @@ from mpmath import mp
 from torch import Tensor
 
 from omnivault.calibration import fit_temperature
-from tests.chapters.calibration.common import ZERO, U, all_constant, fit_bound, generator, labeled
+from tests.chapters.calibration.common import (
+    ZERO,
+    U,
+    all_constant,
+    bisected,
+    fit_bound,
+    generator,
+    labeled,
+    mean_of,
+    softmax_of,
+)
 from tests.support.strategies import assert_within, double, number
 
 
@@ -29,15 +39,6 @@ class World(NamedTuple):
     weights: list[Fraction]
     labels: list[list[Any]]
     beta: Any
-
-
-def softmax_of(row: list[Any], beta: Any) -> list[Any]:
-    weights = [mp.exp(beta * (mp.mpf(x) - max(row))) for x in row]
-    return [w / mp.fsum(weights) for w in weights]
-
-
-def mean_of(row: list[Any], p: list[Any]) -> Any:
-    return mp.fsum(a * x for a, x in zip(p, row, strict=True))
 
 
 def slopes(world: World, beta: Any) -> list[tuple[Any, Any]]:
@@ -193,23 +194,12 @@ def samples(world: World, n: int, many: int, seed: int) -> tuple[Tensor, Tensor]
     return gaps.reshape(many, n), labels.reshape(many, n)
 
 
-def fits(gaps: Tensor, labels: Tensor) -> Tensor:
-    """Bisection on the derivative, for every sample at once."""
-    low, high = torch.zeros(len(gaps), 1), torch.full((len(gaps), 1), 20.0)
-    low, high = low.double(), high.double()
-    for _ in range(60):
-        beta = (low + high) / 2
-        slope = (gaps * (torch.sigmoid(beta * gaps) - (1 - labels))).sum(-1, keepdim=True)
-        low, high = torch.where(slope > 0, low, beta), torch.where(slope > 0, beta, high)
-    return low.squeeze(-1)
-
-
 @pytest.mark.statement("temperature-error", "statistical", false_alarm=1.2e-6)
 @pytest.mark.parametrize("world", WORLDS[:2])
 def test_fits_scatter_as_the_proposition_says(world: World) -> None:
     n, many = 400, 4000
     gaps, labels = samples(world, n, many, seed=0)
-    found = fits(gaps, labels)
+    found = bisected(gaps, labels)
     scaled = math.sqrt(n) * (found - float(world.beta))
     # Five standard errors of a variance of normal numbers, and 5% for terms of the order 1/N.
     allowed = 5 * math.sqrt(2 / many) + 0.05
