@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from hypothesis.strategies import SearchStrategy
 from mpmath import mp
 from torch import Tensor
 
+from tests.chapters.one_problem.common import subsets
 from tests.support.strategies import double, inner, number, total
 
 Law = Sequence[Any]
@@ -116,11 +116,6 @@ POSITIVE = {
 # The nearest distribution -------------------------------------------------------------------------
 
 
-def subsets(k: int) -> list[tuple[int, ...]]:
-    """All but the empty one."""
-    return [s for size in range(1, k + 1) for s in combinations(range(k), size)]
-
-
 def nearest(z: Law, t: Fraction) -> list[Fraction]:
     """The distribution nearest to z / T, of fractions: every support is tried.
 
@@ -143,24 +138,8 @@ def logits(min_size: int = 1, max_size: int = 5) -> SearchStrategy[list[Fraction
     return st.lists(quarters, min_size=min_size, max_size=max_size)
 
 
-def temperatures() -> SearchStrategy[Fraction]:
-    """Binary fractions from very cold to very hot."""
-    plain = st.integers(1, 40).map(lambda n: Fraction(n, 8))
-    return plain | st.sampled_from([Fraction(1, 2**10), Fraction(50), Fraction(2**20)])
-
-
-def distributions(k: int) -> SearchStrategy[list[Fraction]]:
-    """Fractions, corners and faces among them."""
-    weights = st.lists(st.integers(0, 6), min_size=k, max_size=k).filter(any)
-    return weights.map(lambda several: [Fraction(w, sum(several)) for w in several])
-
-
 def row(values: Law, dtype: torch.dtype = torch.float64) -> Tensor:
     return double([float(x) for x in values]).to(dtype)
-
-
-def corner(k: int, i: int) -> list[Fraction]:
-    return [Fraction(int(i == j)) for j in range(k)]
 
 
 # Rounding -----------------------------------------------------------------------------------------

@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 from mpmath import mp
 
 from omnivault.entmax import entmax
+from tests.chapters.one_problem.common import distributions, temperatures
 from tests.chapters.one_problem.separable import (
     ENTROPY,
     ZERO,
     Law,
-    distributions,
     exact,
     logits,
     nearest,
     of_order,
     rounding,
     row,
-    temperatures,
 )
 from tests.support.strategies import assert_within, number, unit
 

@@ -12,18 +12,16 @@ from mpmath import mp
 
 from omnivault.entmax import entmax, sparsemax
 from omnivault.softmax import softmax
+from tests.chapters.one_problem.common import corner, distributions, temperatures
 from tests.chapters.one_problem.separable import (
     POSITIVE,
     SPARSE,
     ZERO,
     Law,
-    corner,
-    distributions,
     exact,
     logits,
     nearest,
     row,
-    temperatures,
 )
 
 LEADS = [Fraction(0), Fraction(1, 3), 1 - Fraction(1, 10**4), Fraction(1), Fraction(3, 2)]

@@ -15,6 +15,7 @@ from mpmath import mp
 
 from omnivault.entmax import entmax, sparsemax
 from omnivault.softmax import logsumexp, softmax
+from tests.chapters.one_problem.common import distributions, temperatures
 from tests.chapters.one_problem.separable import (
     BOTH,
     ENTROPY,
@@ -23,14 +24,12 @@ from tests.chapters.one_problem.separable import (
     ZERO,
     Law,
     Sum,
-    distributions,
     exact,
     logits,
     nearest,
     of_order,
     rounding,
     row,
-    temperatures,
 )
 from tests.support.strategies import assert_within, inner, logsumexp_bound
 

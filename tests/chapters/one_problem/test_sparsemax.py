@@ -12,15 +12,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from omnivault.entmax import sparsemax
+from tests.chapters.one_problem.common import corner, distributions, temperatures
 from tests.chapters.one_problem.separable import (
     Law,
-    corner,
-    distributions,
     logits,
     nearest,
     rounding,
     row,
-    temperatures,
 )
 from tests.support.strategies import assert_within, inner, total, unit
 
